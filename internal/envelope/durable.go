@@ -1,0 +1,67 @@
+package envelope
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+)
+
+// replaceFile writes a file that only its owner can read, atomically and durably. After an error the file is the old one
+// or the new one.
+func replaceFile(name string, data []byte) (err error) {
+	dir := filepath.Dir(name)
+	f, err := os.CreateTemp(dir, tempPrefix+"*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+// tempPrefix begins the names of files that are not complete.
+const tempPrefix = ".garret-tmp-"
+
+// createFile is replaceFile for a file that must not exist; otherwise the error matches fs.ErrExist. After a crash the file
+// may be there and empty; after an error it is not there, unless only the sync of its folder failed.
+//
+// It takes the name and then replaces what it took. A link from the temporary file would do it in one step, but not on
+// every file system.
+func createFile(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	if err := replaceFile(name, data); err != nil {
+		if fi, statErr := os.Stat(name); statErr == nil && fi.Size() == 0 {
+			os.Remove(name)
+		}
+		return err
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
