@@ -1,9 +1,15 @@
-// Package archive encodes and decodes the records of which archives are made.
 package archive
 
 import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math"
+	"math/big"
+	"slices"
 	"time"
 
+	"garret/internal/rawpack"
 	"garret/repository"
 )
 
@@ -38,13 +44,243 @@ type Item struct {
 	MTime      Nanos
 	HasChunks  bool // whether the item has content, as regular files do, hard links apart
 	Chunks     []Chunk
-	Source     string // a symbolic link's target, or the path of the item that a hard link is another name of
-	Rdev       *uint64
-	Xattrs     map[string][]byte // nil and empty are the same: not written
-	ACLAccess  *string
+	Source     string            // a symbolic link's target, or the path of the item that a hard link is another name of
+	Rdev       *uint64           // the number of a device
+	Xattrs     map[string][]byte // not written if it is empty
+	ACLAccess  *string           // nil where there is no extended ACL
 	ACLDefault *string
 	BSDFlags   *uint64
 }
 
-// AppendItem appends the item's record to dst.
-func AppendItem(dst []byte, it *Item) []byte { panic("not yet") }
+// The keys of an item. They are wire format.
+const (
+	keyACLAccess  = "acl_access"
+	keyACLDefault = "acl_default"
+	keyBSDFlags   = "bsdflags"
+	keyChunks     = "chunks"
+	keyGID        = "gid"
+	keyGroup      = "group"
+	keyMode       = "mode"
+	keyMTime      = "mtime"
+	keyPath       = "path"
+	keyRdev       = "rdev"
+	keySource     = "source"
+	keyUID        = "uid"
+	keyUser       = "user"
+	keyXattrs     = "xattrs"
+)
+
+// AppendItem appends the item's record to dst. Chunks are written if there are any or HasChunks is set, Source if it is not
+// empty, and what is a pointer if it is not nil, save for User and Group, which are written always.
+func AppendItem(dst []byte, it *Item) []byte {
+	hasChunks := it.HasChunks || len(it.Chunks) > 0
+	n := 7
+	for _, has := range []bool{
+		it.ACLAccess != nil, it.ACLDefault != nil, it.BSDFlags != nil, hasChunks, it.Rdev != nil, it.Source != "",
+		len(it.Xattrs) > 0,
+	} {
+		if has {
+			n++
+		}
+	}
+	b := rawpack.AppendMapHeader(dst, n)
+	if it.ACLAccess != nil {
+		b = rawpack.AppendRaw(rawpack.AppendRaw(b, keyACLAccess), *it.ACLAccess)
+	}
+	if it.ACLDefault != nil {
+		b = rawpack.AppendRaw(rawpack.AppendRaw(b, keyACLDefault), *it.ACLDefault)
+	}
+	if it.BSDFlags != nil {
+		b = rawpack.AppendUint(rawpack.AppendRaw(b, keyBSDFlags), *it.BSDFlags)
+	}
+	if hasChunks {
+		b = rawpack.AppendRaw(b, keyChunks)
+		b = rawpack.AppendArrayHeader(b, len(it.Chunks))
+		for i := range it.Chunks {
+			c := &it.Chunks[i]
+			b = rawpack.AppendArrayHeader(b, 3)
+			b = rawpack.AppendRaw(b, c.ID[:])
+			b = rawpack.AppendUint(b, uint64(c.Size))
+			b = rawpack.AppendUint(b, uint64(c.CSize))
+		}
+	}
+	b = rawpack.AppendUint(rawpack.AppendRaw(b, keyGID), uint64(it.GID))
+	b = appendOptional(rawpack.AppendRaw(b, keyGroup), it.Group)
+	b = rawpack.AppendUint(rawpack.AppendRaw(b, keyMode), uint64(it.Mode))
+	b = appendNanos(rawpack.AppendRaw(b, keyMTime), it.MTime)
+	b = rawpack.AppendRaw(rawpack.AppendRaw(b, keyPath), it.Path)
+	if it.Rdev != nil {
+		b = rawpack.AppendUint(rawpack.AppendRaw(b, keyRdev), *it.Rdev)
+	}
+	if it.Source != "" {
+		b = rawpack.AppendRaw(rawpack.AppendRaw(b, keySource), it.Source)
+	}
+	b = rawpack.AppendUint(rawpack.AppendRaw(b, keyUID), uint64(it.UID))
+	b = appendOptional(rawpack.AppendRaw(b, keyUser), it.User)
+	if len(it.Xattrs) > 0 {
+		b = rawpack.AppendRaw(b, keyXattrs)
+		b = rawpack.AppendMapHeader(b, len(it.Xattrs))
+		for _, name := range slices.Sorted(maps.Keys(it.Xattrs)) {
+			b = rawpack.AppendRaw(b, name)
+			if value := it.Xattrs[name]; len(value) > 0 {
+				b = rawpack.AppendRaw(b, value)
+			} else {
+				b = rawpack.AppendNil(b)
+			}
+		}
+	}
+	return b
+}
+
+func appendOptional(b []byte, s *string) []byte {
+	if s == nil {
+		return rawpack.AppendNil(b)
+	}
+	return rawpack.AppendRaw(b, *s)
+}
+
+// DecodeItem reads an item's record. Errors match repository.ErrIntegrity.
+func DecodeItem(data []byte) (*Item, error) {
+	it := new(Item)
+	var hasPath, hasMode bool
+	r := rawpack.NewReader(data)
+	for range r.MapLen() {
+		key := r.Raw()
+		if r.Err() != nil {
+			break
+		}
+		switch string(key) { // which does not allocate
+		case keyACLAccess:
+			it.ACLAccess = readOptional(r)
+		case keyACLDefault:
+			it.ACLDefault = readOptional(r)
+		case keyBSDFlags:
+			it.BSDFlags = new(r.Uint(math.MaxUint64))
+		case keyChunks:
+			it.HasChunks, it.Chunks = true, readChunks(r)
+		case keyGID:
+			it.GID = readOwner(r)
+		case keyGroup:
+			it.Group = readOptional(r)
+		case keyMode:
+			it.Mode, hasMode = uint32(r.Uint(math.MaxUint32)), true
+		case keyMTime:
+			it.MTime = readNanos(r)
+		case keyPath:
+			it.Path, hasPath = r.Text(), true
+		case keyRdev:
+			it.Rdev = new(r.Uint(math.MaxUint64))
+		case keySource:
+			it.Source = r.Text()
+		case keyUID:
+			it.UID = readOwner(r)
+		case keyUser:
+			it.User = readOptional(r)
+		case keyXattrs:
+			it.Xattrs = make(map[string][]byte)
+			r.Map(func(name string) {
+				if !r.Nil() {
+					it.Xattrs[name] = bytes.Clone(r.Raw())
+				} else {
+					it.Xattrs[name] = nil
+				}
+			})
+		default:
+			r.Value()
+		}
+	}
+	r.End()
+	if !hasPath || !hasMode {
+		r.Failf("it has no path or no mode")
+	}
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("decode item: %w: %w", err, repository.ErrIntegrity)
+	}
+	return it, nil
+}
+
+func readOptional(r *rawpack.Reader) *string {
+	if r.Nil() {
+		return nil
+	}
+	return new(r.Text())
+}
+
+// readOwner reads the number of a user or group. -1 is what some systems call the largest.
+func readOwner(r *rawpack.Reader) uint32 { return uint32(r.Int(-1, math.MaxUint32)) }
+
+// minChunkSize is the number of bytes that a chunk takes in an item at least.
+const minChunkSize = 1 + minIDSize + 1 + 1
+
+func readChunks(r *rawpack.Reader) []Chunk {
+	n := r.ArrayLen()
+	if n > r.Len()/minChunkSize {
+		r.Failf("%d chunks cannot be there", n)
+		return nil
+	}
+	chunks := make([]Chunk, 0, n)
+	for range n {
+		if r.ArrayLen() != 3 {
+			r.Failf("a chunk has not three parts")
+			return nil
+		}
+		id := readID(r)
+		size, csize := r.Uint(math.MaxUint32), r.Uint(math.MaxUint32)
+		chunks = append(chunks, Chunk{id, uint32(size), uint32(csize)})
+	}
+	return chunks
+}
+
+const nanosPerSecond = 1_000_000_000
+
+// safeSeconds is a number of seconds whose nanoseconds fit into 63 bits, and so do those of all that are closer to zero.
+const safeSeconds = math.MaxInt64/nanosPerSecond - 1
+
+// maxNanosSize is the number of bytes of the longest time that is read. Nanos holds all times of 12.
+const maxNanosSize = 16
+
+func appendNanos(b []byte, n Nanos) []byte {
+	if -safeSeconds <= n.Sec && n.Sec <= safeSeconds {
+		return rawpack.AppendInt(b, n.Sec*nanosPerSecond+int64(n.Nsec))
+	}
+	v := new(big.Int).Mul(big.NewInt(n.Sec), big.NewInt(nanosPerSecond))
+	v.Add(v, big.NewInt(int64(n.Nsec)))
+	if v.BitLen() <= 63 {
+		return rawpack.AppendInt(b, v.Int64())
+	}
+	raw := make([]byte, (v.BitLen()+9)/8)
+	if v.Sign() < 0 { // two's complement
+		v.Add(v, new(big.Int).Lsh(big.NewInt(1), uint(8*len(raw))))
+	}
+	v.FillBytes(raw)
+	slices.Reverse(raw)
+	return rawpack.AppendRaw(b, raw)
+}
+
+func readNanos(r *rawpack.Reader) Nanos {
+	if !r.NextIsRaw() {
+		v := r.Int(math.MinInt64, math.MaxInt64)
+		sec, nsec := v/nanosPerSecond, v%nanosPerSecond
+		if nsec < 0 {
+			sec, nsec = sec-1, nsec+nanosPerSecond
+		}
+		return Nanos{sec, uint32(nsec)}
+	}
+	raw := slices.Clone(r.Raw())
+	if len(raw) > maxNanosSize {
+		r.Failf("a time has %d bytes", len(raw))
+		return Nanos{}
+	}
+	slices.Reverse(raw)
+	v := new(big.Int).SetBytes(raw)
+	if len(raw) > 0 && raw[0]&0x80 != 0 {
+		v.Sub(v, new(big.Int).Lsh(big.NewInt(1), uint(8*len(raw))))
+	}
+	// DivMod rounds down, as the divisor is positive.
+	sec, nsec := new(big.Int).DivMod(v, big.NewInt(nanosPerSecond), new(big.Int))
+	if !sec.IsInt64() {
+		r.Failf("a time has more than 64 bits of seconds")
+		return Nanos{}
+	}
+	return Nanos{sec.Int64(), uint32(nsec.Int64())}
+}

@@ -1,18 +1,57 @@
+// Package archive encodes and decodes the records of which archives are made.
+//
+// All records are msgpack maps of the old specification (see rawpack), their keys in sorted order; text is the bytes that
+// the system has, UTF-8 or not. The manifest is the object with the id [ManifestID]:
+//
+//	{archives: {name: {id [32], time}, ...}, config: {}, timestamp, version: 1}
+//
+// Each archive has one record:
+//
+//	{cmdline: [argument, ...], hostname, items: [id [32], ...], name, time, username, version: 1}
+//
+// Times are ISO 8601 in UTC, with six decimals or, when they are zero, none: 2014-05-13T16:53:20.123456. The chunks that
+// items names, one after another, are the stream of items. [ItemWriter] says how it is cut. An item is
+//
+//	acl_access, acl_default   text, only where there is an extended ACL
+//	bsdflags                  where the system has them
+//	chunks                    [[id [32], size, csize], ...], regular files only
+//	gid, uid                  numbers
+//	group, user               text or nil
+//	mode                      st_mode
+//	mtime                     nanoseconds since 1970; beyond 63 bits they are raw, little-endian two's complement, in
+//	                          (bit length + 9) / 8 bytes
+//	path                      text, relative
+//	rdev                      character and block devices
+//	source                    of a symbolic link its target; of a hard link (of regular mode, without chunks) the path
+//	                          of the first of its names
+//	xattrs                    {name: value}; an empty value is nil
+//
+// Decoding takes whatever it is given: it fails with an error that matches [repository.ErrIntegrity] and
+// allocates in proportion to the length of its input. Keys that it does not know are ignored.
 package archive
 
 import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"time"
 
+	"garret/internal/rawpack"
 	"garret/repository"
 )
 
 // ManifestID is the id of the manifest: 32 zero bytes.
 var ManifestID repository.ID
 
+// recordVersion is the version of the manifest and of archives' records. It is wire format.
+const recordVersion = 1
+
 // A Manifest is the root of a repository: it names the archives.
 type Manifest struct {
 	Archives  map[string]ArchiveRef
-	Timestamp time.Time // when it was written, UTC; whole microseconds are kept
+	Timestamp time.Time // when it was written, UTC; whole microseconds are kept. Zero: not known, not written
 	Config    []byte    // a msgpack map, kept as it was read; nil is an empty one
 }
 
@@ -23,14 +62,96 @@ type ArchiveRef struct {
 }
 
 // DecodeManifest reads a manifest. Errors match repository.ErrIntegrity, or repository.ErrInvalid for an unknown version.
-func DecodeManifest(data []byte) (*Manifest, error) { panic("not yet") }
+func DecodeManifest(data []byte) (*Manifest, error) {
+	m := &Manifest{Archives: make(map[string]ArchiveRef)}
+	var version int64
+	r := rawpack.NewReader(data)
+	r.Map(func(key string) {
+		switch key {
+		case "version":
+			version = r.Int(0, math.MaxInt64)
+		case "archives":
+			r.Map(func(name string) { m.Archives[name] = readArchiveRef(r) })
+		case "timestamp":
+			m.Timestamp = readTime(r)
+		case "config":
+			start := rawpack.NewReader(data[len(data)-r.Len():])
+			if start.MapLen(); start.Err() != nil {
+				r.Failf("config: it is not a map")
+			}
+			m.Config = bytes.Clone(r.Value())
+		default:
+			r.Value()
+		}
+	})
+	r.End()
+	if err := recordError("manifest", r, version); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// recordError returns what was wrong with a record.
+func recordError(what string, r *rawpack.Reader, version int64) error {
+	switch {
+	case r.Err() != nil:
+		return fmt.Errorf("decode %s: %w: %w", what, r.Err(), repository.ErrIntegrity)
+	case version == 0:
+		return fmt.Errorf("decode %s: it has no version: %w", what, repository.ErrIntegrity)
+	case version != recordVersion:
+		return fmt.Errorf("decode %s: version %d is not known: %w", what, version, repository.ErrInvalid)
+	}
+	return nil
+}
+
+func readArchiveRef(r *rawpack.Reader) (ref ArchiveRef) {
+	hasID := false
+	r.Map(func(key string) {
+		switch key {
+		case "id":
+			ref.ID, hasID = readID(r), true
+		case "time":
+			ref.Time = readTime(r)
+		default:
+			r.Value()
+		}
+	})
+	if !hasID {
+		r.Failf("an archive has no id")
+	}
+	return ref
+}
 
 // Encode returns the manifest's record.
-func (m *Manifest) Encode() []byte { panic("not yet") }
+func (m *Manifest) Encode() []byte {
+	n := 4
+	if m.Timestamp.IsZero() {
+		n--
+	}
+	b := rawpack.AppendMapHeader(nil, n)
+	b = rawpack.AppendRaw(b, "archives")
+	b = rawpack.AppendMapHeader(b, len(m.Archives))
+	for _, name := range slices.Sorted(maps.Keys(m.Archives)) {
+		ref := m.Archives[name]
+		b = rawpack.AppendRaw(b, name)
+		b = rawpack.AppendMapHeader(b, 2)
+		b = rawpack.AppendRaw(rawpack.AppendRaw(b, "id"), ref.ID[:])
+		b = appendTime(rawpack.AppendRaw(b, "time"), ref.Time)
+	}
+	b = rawpack.AppendRaw(b, "config")
+	if m.Config != nil {
+		b = append(b, m.Config...)
+	} else {
+		b = rawpack.AppendMapHeader(b, 0)
+	}
+	if !m.Timestamp.IsZero() {
+		b = appendTime(rawpack.AppendRaw(b, "timestamp"), m.Timestamp)
+	}
+	return rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion)
+}
 
 // An Archive is the record of an archive.
 type Archive struct {
-	Version  int // 1; 0 is written as 1
 	Name     string
 	Items    []repository.ID // the chunks of the item stream, in order
 	Cmdline  []string
@@ -41,7 +162,99 @@ type Archive struct {
 
 // DecodeArchive reads an archive's record. Errors match repository.ErrIntegrity, or repository.ErrInvalid for an unknown
 // version.
-func DecodeArchive(data []byte) (*Archive, error) { panic("not yet") }
+func DecodeArchive(data []byte) (*Archive, error) {
+	a := new(Archive)
+	var version int64
+	r := rawpack.NewReader(data)
+	r.Map(func(key string) {
+		switch key {
+		case "version":
+			version = r.Int(0, math.MaxInt64)
+		case "name":
+			a.Name = r.Text()
+		case "items":
+			n := r.ArrayLen()
+			if n > r.Len()/minIDSize {
+				r.Failf("items: %d cannot be there", n)
+				return
+			}
+			a.Items = make([]repository.ID, 0, n)
+			for range n {
+				a.Items = append(a.Items, readID(r))
+			}
+		case "cmdline":
+			a.Cmdline = nil
+			for range r.ArrayLen() {
+				if r.Err() != nil {
+					return
+				}
+				a.Cmdline = append(a.Cmdline, r.Text())
+			}
+		case "hostname":
+			a.Hostname = r.Text()
+		case "username":
+			a.Username = r.Text()
+		case "time":
+			a.Time = readTime(r)
+		default:
+			r.Value()
+		}
+	})
+	r.End()
+	if err := recordError("archive", r, version); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
 
 // Encode returns the archive's record.
-func (a *Archive) Encode() []byte { panic("not yet") }
+func (a *Archive) Encode() []byte {
+	b := rawpack.AppendMapHeader(nil, 7)
+	b = rawpack.AppendRaw(b, "cmdline")
+	b = rawpack.AppendArrayHeader(b, len(a.Cmdline))
+	for _, arg := range a.Cmdline {
+		b = rawpack.AppendRaw(b, arg)
+	}
+	b = rawpack.AppendRaw(rawpack.AppendRaw(b, "hostname"), a.Hostname)
+	b = rawpack.AppendRaw(b, "items")
+	b = rawpack.AppendArrayHeader(b, len(a.Items))
+	for _, id := range a.Items {
+		b = rawpack.AppendRaw(b, id[:])
+	}
+	b = rawpack.AppendRaw(rawpack.AppendRaw(b, "name"), a.Name)
+	b = appendTime(rawpack.AppendRaw(b, "time"), a.Time)
+	b = rawpack.AppendRaw(rawpack.AppendRaw(b, "username"), a.Username)
+	return rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion)
+}
+
+// minIDSize is the number of bytes that an id takes in a record at least.
+const minIDSize = 2 + len(repository.ID{})
+
+func readID(r *rawpack.Reader) (id repository.ID) {
+	if raw := r.Raw(); len(raw) == len(id) {
+		copy(id[:], raw)
+	} else {
+		r.Failf("an id has %d bytes instead of %d", len(raw), len(id))
+	}
+	return id
+}
+
+// timeFormat is wire format. Parsing takes decimals too.
+const timeFormat = "2006-01-02T15:04:05"
+
+func readTime(r *rawpack.Reader) time.Time {
+	raw := r.Raw()
+	t, err := time.Parse(timeFormat, string(raw[:min(len(raw), 40)]))
+	if err != nil {
+		r.Failf("%.40q is not a time", raw)
+	}
+	return t
+}
+
+func appendTime(b []byte, t time.Time) []byte {
+	t = t.UTC().Truncate(time.Microsecond)
+	if t.Nanosecond() == 0 {
+		return rawpack.AppendRaw(b, t.Format(timeFormat))
+	}
+	return rawpack.AppendRaw(b, t.Format(timeFormat+".000000"))
+}
