@@ -1,6 +1,7 @@
 // Package archive encodes and decodes the records of which archives are made.
 //
-// All records are msgpack maps of the old specification (see rawpack), their keys in sorted order; text is the bytes that
+// All records are msgpack maps of the old specification (see rawpack), their keys in sorted order, except that the
+// archives of the manifest are in the order in which they were added; text is the bytes that
 // the system has, UTF-8 or not. The manifest is the object with the id [ManifestID]:
 //
 //	{archives: {name: {id [32], time}, ...}, config: {}, timestamp, version: 1}
@@ -53,6 +54,8 @@ type Manifest struct {
 	Archives  map[string]ArchiveRef
 	Timestamp time.Time // when it was written, UTC; whole microseconds are kept. Zero: not known, not written
 	Config    []byte    // a msgpack map, kept as it was read; nil is an empty one
+
+	order []string // the archives' names in the order in which they were read
 }
 
 // An ArchiveRef says where an archive's record is.
@@ -71,7 +74,12 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 		case "version":
 			version = r.Int(0, math.MaxInt64)
 		case "archives":
-			r.Map(func(name string) { m.Archives[name] = readArchiveRef(r) })
+			r.Map(func(name string) {
+				if _, twice := m.Archives[name]; !twice {
+					m.order = append(m.order, name)
+				}
+				m.Archives[name] = readArchiveRef(r)
+			})
 		case "timestamp":
 			m.Timestamp = readTime(r)
 		case "config":
@@ -122,7 +130,20 @@ func readArchiveRef(r *rawpack.Reader) (ref ArchiveRef) {
 	return ref
 }
 
-// Encode returns the manifest's record.
+// names returns the names of the archives: first those that were read, in their order, then the others, sorted.
+func (m *Manifest) names() []string {
+	names := make([]string, 0, len(m.Archives))
+	fresh := maps.Clone(m.Archives)
+	for _, name := range m.order {
+		if _, ok := m.Archives[name]; ok {
+			names = append(names, name)
+			delete(fresh, name)
+		}
+	}
+	return append(names, slices.Sorted(maps.Keys(fresh))...)
+}
+
+// Encode returns the manifest's record. It does not change the manifest.
 func (m *Manifest) Encode() []byte {
 	n := 4
 	if m.Timestamp.IsZero() {
@@ -131,7 +152,7 @@ func (m *Manifest) Encode() []byte {
 	b := rawpack.AppendMapHeader(nil, n)
 	b = rawpack.AppendRaw(b, "archives")
 	b = rawpack.AppendMapHeader(b, len(m.Archives))
-	for _, name := range slices.Sorted(maps.Keys(m.Archives)) {
+	for _, name := range m.names() {
 		ref := m.Archives[name]
 		b = rawpack.AppendRaw(b, name)
 		b = rawpack.AppendMapHeader(b, 2)
@@ -183,11 +204,12 @@ func DecodeArchive(data []byte) (*Archive, error) {
 				a.Items = append(a.Items, readID(r))
 			}
 		case "cmdline":
+			n := r.ArrayLen()
+			if n > maxArguments {
+				r.Failf("cmdline: %d are too many", n)
+			}
 			a.Cmdline = nil
-			for range r.ArrayLen() {
-				if r.Err() != nil {
-					return
-				}
+			for i := 0; i < n && r.Err() == nil; i++ {
 				a.Cmdline = append(a.Cmdline, r.Text())
 			}
 		case "hostname":
@@ -227,6 +249,10 @@ func (a *Archive) Encode() []byte {
 	return rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion)
 }
 
+// maxArguments is the greatest number of arguments that are read: more than a system can pass to a program, and few enough
+// that empty ones do not take much more memory than the record.
+const maxArguments = 4 << 20
+
 // minIDSize is the number of bytes that an id takes in a record at least.
 const minIDSize = 2 + len(repository.ID{})
 
@@ -248,7 +274,7 @@ func readTime(r *rawpack.Reader) time.Time {
 	if err != nil {
 		r.Failf("%.40q is not a time", raw)
 	}
-	return t
+	return t.Truncate(time.Microsecond)
 }
 
 func appendTime(b []byte, t time.Time) []byte {
