@@ -1,0 +1,534 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+
+	"garret/repository/segment"
+)
+
+// FindingKind is what a check has found.
+type FindingKind string
+
+// The kinds of findings.
+const (
+	// DamagedRange is a part of a segment that holds no sound entry. A repair sets the segment aside and keeps the rest.
+	DamagedRange FindingKind = "damaged range"
+	// LostObject is an object that the index knows and the segments no longer hold. A repair forgets it, and does not
+	// bring back an older value of it.
+	LostObject FindingKind = "lost object"
+	// UndeletedObject is an object that had been deleted, says the index, while the segments, of which something is lost,
+	// still hold it. A repair deletes it again.
+	UndeletedObject FindingKind = "undeleted object"
+	// IndexMismatch is an object that the index has in another place than the segments, or not at all, without anything
+	// being damaged that would explain it. A repair makes a new index.
+	IndexMismatch FindingKind = "index mismatch"
+	// MissingSegment is a segment that the index refers to and that is not there.
+	MissingSegment FindingKind = "missing segment"
+	// MissingCommit is a transaction that an index says was committed and whose COMMIT entry is not there. A repair adds
+	// one behind it.
+	MissingCommit FindingKind = "missing commit"
+)
+
+// A Finding is one thing that is not as it should be.
+type Finding struct {
+	Kind    FindingKind
+	Segment uint32
+	Offset  int64 // in the segment, in bytes
+	Length  int64 // in bytes; 0 if it is not about a range
+	Object  *ID   // nil if it is not about one object
+	Detail  string
+}
+
+func (f Finding) String() string {
+	s := string(f.Kind)
+	if f.Object != nil {
+		s += fmt.Sprintf(" %v", *f.Object)
+	}
+	s += fmt.Sprintf(": segment %d", f.Segment)
+	if f.Length > 0 {
+		s += fmt.Sprintf(", bytes %d to %d", f.Offset, f.Offset+f.Length-1)
+	} else if f.Offset > 0 {
+		s += fmt.Sprintf(", byte %d", f.Offset)
+	}
+	if f.Detail != "" {
+		s += ": " + f.Detail
+	}
+	return s
+}
+
+// CheckOptions are how a check is done.
+type CheckOptions struct {
+	// Repair mends what was found. It needs the exclusive lock, and takes it. Nothing is destroyed: a damaged segment is
+	// kept beside the new one under a name that ends in ".beforerecover".
+	Repair bool
+	// Confirm, if not nil, is called before a repair changes anything, with all that was found; the repair is not done if
+	// it returns false.
+	Confirm func(*Report) bool
+	// Progress, if not nil, is called after each segment that was read.
+	Progress func(done, total int)
+}
+
+// A Report is the result of a check.
+type Report struct {
+	Segments int   // that were read
+	Entries  int   // sound ones in them
+	Bytes    int64 // of the segments
+	Objects  int   // as the segments have them
+	Findings []Finding
+	Repaired bool
+}
+
+// OK reports whether all is well: nothing was found.
+func (r *Report) OK() bool { return len(r.Findings) == 0 }
+
+// Check reads all segments, verifies every entry's checksum, and compares the index with what the segments hold. There
+// must be no open transaction. The report is complete also when damage was found: that is no error.
+//
+// A repair can be interrupted and done again at any time, and finds nothing to do after it was done.
+func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error) {
+	r.tx.Lock()
+	defer r.tx.Unlock()
+	if err := r.idle(); err != nil && !errors.Is(err, ErrCheckNeeded) {
+		return nil, fmt.Errorf("check: %w", err)
+	}
+	if o.Repair {
+		if err := r.upgrade(ctx); err != nil {
+			return nil, fmt.Errorf("repair: %w", err)
+		}
+	}
+	c := &check{r: r, o: o, report: &Report{}, log: map[ID]location{}, scanned: map[uint32]bool{}}
+	if err := c.run(ctx); err != nil {
+		return nil, fmt.Errorf("check: %w", err)
+	}
+	if !o.Repair || c.report.OK() || o.Confirm != nil && !o.Confirm(c.report) {
+		return c.report, nil
+	}
+	if err := c.repair(ctx); err != nil {
+		return c.report, fmt.Errorf("repair: %w", err)
+	}
+	c.report.Repaired = true
+	return c.report, nil
+}
+
+// check is one run of Check.
+type check struct {
+	r       *Repository
+	o       CheckOptions
+	report  *Report
+	last    int64           // the last segment of the state that is checked
+	trusted bool            // the index was loaded and says what was committed
+	log     map[ID]location // the index as the segments give it
+	scanned map[uint32]bool
+	damaged []uint32
+	known   map[uint32][]int64 // offsets of entries in damaged segments, by the index
+	undo    []ID               // objects that the segments hold and that are not to be brought back
+}
+
+func (c *check) find(f Finding) { c.report.Findings = append(c.report.Findings, f) }
+
+func (c *check) run(ctx context.Context) error {
+	r := c.r
+	c.trusted = r.usable() == nil
+	if err := c.findLast(); err != nil {
+		return err
+	}
+	all, err := r.store.Segments(-1)
+	if err != nil {
+		return err
+	}
+	end := len(all)
+	for end > 0 && int64(all[end-1]) > c.last {
+		end--
+	}
+	if err := c.scanAll(ctx, all[:end]); err != nil {
+		return err
+	}
+	if c.trusted {
+		if err := c.compare(ctx); err != nil {
+			return err
+		}
+	}
+	c.report.Objects = len(c.log)
+	return nil
+}
+
+// findLast finds out up to which segment the log was committed. Where the COMMIT is gone, an index tells.
+func (c *check) findLast() error {
+	r := c.r
+	c.last = r.committed
+	if c.trusted {
+		return nil
+	}
+	indexed, err := r.newestIndex()
+	if err != nil {
+		return err
+	}
+	claims := []int64{indexed}
+	if st, err := readState(r.store); err == nil {
+		claims = append(claims, int64(st.transaction))
+		(&index{tables: st.tables}).close()
+	}
+	if c.last, err = r.lastCommitted(-1); err != nil {
+		return err
+	}
+	all, err := r.store.Segments(-1)
+	if err != nil {
+		return err
+	}
+	committed := c.last
+	if committed < 0 {
+		if c.last, err = r.lastWithEntries(); err != nil {
+			return err
+		}
+	}
+	for _, claim := range claims {
+		for _, n := range all {
+			if int64(n) <= claim {
+				c.last = max(c.last, int64(n))
+			}
+		}
+	}
+	if c.last > committed {
+		c.find(Finding{
+			Kind: MissingCommit, Segment: uint32(c.last),
+			Detail: lastCommitDetail(committed),
+		})
+	}
+	return nil
+}
+
+func lastCommitDetail(committed int64) string {
+	if committed < 0 {
+		return "no segment is committed"
+	}
+	return fmt.Sprintf("an index says that it was committed, but the last that is, is segment %d", committed)
+}
+
+// scannedSegment is what a segment holds.
+type scannedSegment struct {
+	number  uint32
+	size    int64
+	entries []segment.Entry
+	damage  error
+	err     error
+}
+
+// scanAll reads the segments, several at a time, and applies them in order.
+func (c *check) scanAll(ctx context.Context, numbers []uint32) error {
+	ctx, cancel := context.WithCancel(ctx)
+	const readers = 4
+	queue := make(chan chan scannedSegment, readers)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	scanners := sync.Pool{New: func() any { return new(segment.Scanner) }}
+	running.Go(func() {
+		defer close(queue)
+		for _, n := range numbers {
+			out := make(chan scannedSegment, 1)
+			select {
+			case queue <- out:
+			case <-ctx.Done():
+				return
+			}
+			running.Go(func() {
+				scan := scanners.Get().(*segment.Scanner)
+				defer scanners.Put(scan)
+				out <- c.scan(n, scan)
+			})
+		}
+	})
+	done := 0
+	for out := range queue {
+		s := <-out
+		if s.err != nil {
+			return s.err
+		}
+		if err := c.add(s); err != nil {
+			return err
+		}
+		if done++; c.o.Progress != nil {
+			c.o.Progress(done, len(numbers))
+		}
+	}
+	return ctx.Err()
+}
+
+func (c *check) scan(n uint32, scan *segment.Scanner) scannedSegment {
+	s := scannedSegment{number: n}
+	in, err := c.r.store.OpenSegment(n)
+	if err != nil {
+		s.err = fmt.Errorf("open segment %d: %w", n, err)
+		return s
+	}
+	defer in.Close()
+	s.size = in.Size()
+	scan.Reset(in, in.Size())
+	for scan.Scan() {
+		s.entries = append(s.entries, scan.Entry())
+	}
+	if s.damage = scan.Err(); s.damage != nil && !isDamage(s.damage) {
+		s.err = fmt.Errorf("read segment %d: %w", n, s.damage)
+	}
+	return s
+}
+
+// add applies a segment to the index that the check makes.
+func (c *check) add(s scannedSegment) error {
+	c.scanned[s.number] = true
+	if s.damage != nil {
+		c.damaged = append(c.damaged, s.number)
+		if err := c.salvage(&s); err != nil {
+			return err
+		}
+	}
+	c.report.Segments++
+	c.report.Bytes += s.size
+	c.report.Entries += len(s.entries)
+	for _, e := range s.entries {
+		switch e.Tag {
+		case segment.Put:
+			c.log[e.ID] = location{s.number, uint32(e.Offset)}
+		case segment.Delete:
+			delete(c.log, e.ID)
+		}
+	}
+	return nil
+}
+
+// salvage finds what is still sound in a damaged segment.
+func (c *check) salvage(s *scannedSegment) error {
+	known, err := c.knownOffsets(s.number)
+	if err != nil {
+		return err
+	}
+	in, err := c.r.store.OpenSegment(s.number)
+	if err != nil {
+		return fmt.Errorf("open segment %d: %w", s.number, err)
+	}
+	defer in.Close()
+	s.entries = s.entries[:0]
+	ranges, err := segment.Salvage(in, in.Size(), known, func(e segment.Entry, _ []byte) error {
+		s.entries = append(s.entries, e)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read segment %d: %w", s.number, err)
+	}
+	for _, bad := range ranges {
+		c.find(Finding{Kind: DamagedRange, Segment: s.number, Offset: bad.Offset, Length: bad.Length, Detail: s.damage.Error()})
+	}
+	return nil
+}
+
+// knownOffsets returns where in a segment the index has objects, ascending. The index is walked once, for all segments.
+func (c *check) knownOffsets(n uint32) ([]int64, error) {
+	if !c.trusted {
+		return nil, nil
+	}
+	if c.known == nil {
+		c.known = map[uint32][]int64{}
+		var inner error
+		err := c.r.index.walk(nil, func(id ID) bool {
+			var loc location
+			if loc, _, inner = c.r.index.lookup(id); inner == nil {
+				c.known[loc.segment] = append(c.known[loc.segment], int64(loc.offset))
+			}
+			return inner == nil
+		})
+		if err = errors.Join(err, inner); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(c.known[n])
+	return c.known[n], nil
+}
+
+// compare holds the index that was loaded against the segments.
+func (c *check) compare(ctx context.Context) error {
+	index := &c.r.index
+	explained := len(c.damaged) > 0
+	missing := map[uint32]bool{}
+	unseen := 0
+	var inner error
+	err := index.walk(nil, func(id ID) bool {
+		if ctx.Err() != nil {
+			return false
+		}
+		var want location
+		if want, _, inner = index.lookup(id); inner != nil {
+			return false
+		}
+		got, ok := c.log[id]
+		if !ok {
+			unseen++
+		}
+		if ok && got == want {
+			return true
+		}
+		lost := Finding{Kind: LostObject, Segment: want.segment, Offset: int64(want.offset), Object: &id}
+		switch {
+		case !c.scanned[want.segment]:
+			if !missing[want.segment] {
+				missing[want.segment] = true
+				c.find(Finding{Kind: MissingSegment, Segment: want.segment, Detail: "the index has objects in it"})
+			}
+		case slices.Contains(c.damaged, want.segment):
+		default:
+			lost.Kind, lost.Detail = IndexMismatch, "the segments have it elsewhere"
+			if !ok {
+				lost.Detail = "the segments do not have it"
+			}
+		}
+		if ok && lost.Kind == LostObject {
+			lost.Detail = "an older value is still there"
+			c.undo = append(c.undo, id)
+		}
+		c.find(lost)
+		return true
+	})
+	if err = errors.Join(err, inner, ctx.Err()); err != nil {
+		if !isDamage(err) {
+			return err
+		}
+		c.find(Finding{Kind: IndexMismatch, Detail: err.Error()})
+		return nil
+	}
+	explained = explained || len(missing) > 0
+	if len(c.log) == index.count-unseen {
+		return nil
+	}
+	ids := make([]ID, 0, 16)
+	for id := range c.log {
+		if _, ok, err := index.lookup(id); err != nil {
+			return err
+		} else if !ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, compareIDs)
+	for _, id := range ids {
+		f := Finding{Kind: IndexMismatch, Segment: c.log[id].segment, Offset: int64(c.log[id].offset), Object: &id}
+		f.Detail = "the index does not have it"
+		if explained {
+			f.Kind, f.Detail = UndeletedObject, "the segments that are damaged or missing must have held its deletion"
+			c.undo = append(c.undo, id)
+		}
+		c.find(f)
+	}
+	return nil
+}
+
+// repair makes the segments sound and writes a new index.
+func (c *check) repair(ctx context.Context) error {
+	r := c.r
+	if err := r.removeAbove(c.last); err != nil {
+		return fmt.Errorf("remove what an aborted transaction left: %w", err)
+	}
+	for _, n := range c.damaged {
+		if err := c.replace(n); err != nil {
+			return fmt.Errorf("segment %d: %w", n, err)
+		}
+	}
+	if err := c.ensureCommit(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.index.close()
+	r.index = index{}
+	r.failed = nil
+	r.mu.Unlock()
+	r.garbage, r.candidates, r.deaths, r.unmeasured, r.tail = map[uint32]garbage{}, map[uint32]bool{}, nil, nil, tail{}
+	if err := r.replay(ctx, -1); err != nil {
+		return err
+	}
+	if err := c.deleteAgain(ctx); err != nil {
+		return err
+	}
+	if err := r.measure(); err != nil {
+		return err
+	}
+	if r.committed < 0 {
+		return nil
+	}
+	return r.flushBase()
+}
+
+// replace writes a segment anew from what is sound in it.
+func (c *check) replace(n uint32) error {
+	in, err := c.r.store.OpenSegment(n)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	known, err := c.knownOffsets(n)
+	if err != nil {
+		return err
+	}
+	c.r.segments.forget(n)
+	return c.r.store.ReplaceSegment(n, func(w io.Writer) error {
+		if _, err := w.Write([]byte(segment.Magic)); err != nil {
+			return err
+		}
+		_, err := segment.Salvage(in, in.Size(), known, func(_ segment.Entry, raw []byte) error {
+			_, err := w.Write(raw)
+			return err
+		})
+		return err
+	})
+}
+
+// ensureCommit makes the log end with a COMMIT behind the last segment, if it has none.
+func (c *check) ensureCommit() error {
+	r := c.r
+	committed, err := r.lastCommitted(-1)
+	if err != nil || committed == c.last || c.last < 0 {
+		r.committed = committed
+		return err
+	}
+	a := newAppender(r, uint32(c.last+1))
+	last, err := a.commit()
+	if err != nil {
+		a.end()
+		return errors.Join(err, r.removeAbove(c.last))
+	}
+	r.committed = int64(last)
+	return nil
+}
+
+// deleteAgain deletes the objects that a lost DELETE, or the loss of their last value, would bring back.
+func (c *check) deleteAgain(ctx context.Context) error {
+	r := c.r
+	if len(c.undo) == 0 {
+		return nil
+	}
+	a := newAppender(r, uint32(r.committed+1))
+	r.mu.Lock()
+	r.appender, r.erased = a, map[uint32]int{}
+	r.mu.Unlock()
+	for _, id := range c.undo {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(err, r.rollback())
+		}
+		loc, ok, err := r.index.lookup(id)
+		if err != nil || !ok {
+			continue
+		}
+		if err := r.copyTombstone(a, id); err != nil {
+			return errors.Join(err, r.rollback())
+		}
+		r.mu.Lock()
+		r.buried = append(r.buried, loc)
+		r.index.set(id, removed, true)
+		r.mu.Unlock()
+	}
+	if err := r.commit(a); err != nil {
+		return errors.Join(err, r.rollback())
+	}
+	return nil
+}

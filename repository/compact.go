@@ -1,0 +1,301 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+
+	"garret/repository/segment"
+)
+
+// Compact copies what is alive out of every segment that has something dead in it, commits, and removes these segments. It
+// returns by how many bytes the repository has become smaller. There must be no open transaction.
+//
+// After an error the objects are the same, and nothing has been removed that was not copied durably before.
+func (r *Repository) Compact(ctx context.Context) (freed int64, err error) {
+	r.tx.Lock()
+	defer r.tx.Unlock()
+	if err := r.idle(); err != nil {
+		return 0, fmt.Errorf("compact: %w", err)
+	}
+	if err := r.upgrade(ctx); err != nil {
+		return 0, fmt.Errorf("compact: %w", err)
+	}
+	if err := r.removeAbove(r.committed); err != nil {
+		return 0, fmt.Errorf("compact: %w", err)
+	}
+	if err := r.measure(); err != nil {
+		return 0, fmt.Errorf("compact: %w", err)
+	}
+	// With an index of this transaction no DELETE need be kept for the sake of an older one.
+	if len(r.garbage) > 0 {
+		if err := r.flushBase(); err != nil {
+			return 0, fmt.Errorf("compact: %w", err)
+		}
+	}
+	freed, err = r.compactSegments(ctx, slices.Sorted(maps.Keys(r.garbage)))
+	if err != nil {
+		return freed, fmt.Errorf("compact: %w", err)
+	}
+	return freed, nil
+}
+
+// idle returns why the repository cannot be worked on as a whole, if that is so.
+func (r *Repository) idle() error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.appender != nil {
+		return errors.New("a transaction is open: commit it or roll it back first")
+	}
+	return r.usableLocked()
+}
+
+// minTombstones is the number of DELETE entries from which on they can be a reason for compaction.
+const minTombstones = 16384
+
+// compact compacts the segments of which the given fraction is dead. DELETE entries do not count, for whether they are
+// still needed depends on other segments; when there is one for every two objects, all segments with something dead are
+// compacted, after which next to none is needed.
+func (r *Repository) compact(ctx context.Context, threshold float64) error {
+	if threshold > 1 {
+		return nil
+	}
+	var victims []uint32
+	for _, n := range slices.Sorted(maps.Keys(r.candidates)) {
+		over, err := r.isOverThreshold(n, threshold)
+		if err != nil {
+			return err
+		}
+		if over {
+			victims = append(victims, n)
+		}
+	}
+	tombstones := 0
+	for _, g := range r.garbage {
+		tombstones += g.tombstones
+	}
+	if tombstones > max(minTombstones, r.index.count/2) {
+		if err := r.flushBase(); err != nil {
+			return err
+		}
+		victims = slices.Sorted(maps.Keys(r.garbage))
+	}
+	_, err := r.compactSegments(ctx, victims)
+	if err == nil {
+		clear(r.candidates)
+	}
+	return err
+}
+
+func (r *Repository) isOverThreshold(n uint32, threshold float64) (bool, error) {
+	s, err := r.segments.acquire(n)
+	if errors.Is(err, fs.ErrNotExist) {
+		delete(r.garbage, n) // a crash came between its removal and the note of it
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer s.release()
+	g := r.garbage[n]
+	if threshold < 0 {
+		return g.bytes > 0 || g.tombstones > 0, nil
+	}
+	content := s.Size() - int64(segment.MagicSize+segment.HeaderSize)
+	return g.bytes > 0 && float64(g.bytes) >= threshold*float64(content), nil
+}
+
+// victim is a segment whose live objects have been copied.
+type victim struct {
+	number  uint32
+	size    int64
+	dropped bool // DELETE entries that were not copied, and for which a PUT in an older segment may have been waiting
+}
+
+// compactSegments copies what is needed of the given segments, ascending, commits the copies, and removes the segments.
+// One that is damaged is left as it is.
+func (r *Repository) compactSegments(ctx context.Context, numbers []uint32) (freed int64, err error) {
+	if len(numbers) == 0 {
+		return 0, nil
+	}
+	a := newAppender(r, uint32(r.committed+1))
+	r.mu.Lock()
+	r.appender, r.erased = a, map[uint32]int{}
+	r.mu.Unlock()
+	victims, err := r.copyLive(ctx, a, numbers)
+	if err != nil {
+		return 0, errors.Join(err, r.rollback())
+	}
+	endsLog := len(victims) > 0 && int64(victims[len(victims)-1].number) == r.committed
+	if a.isEmpty() && !endsLog {
+		err = r.rollback()
+	} else if err = r.commit(a); err != nil {
+		// Nothing has been removed, so that it can be done as if nothing had been.
+		return 0, errors.Join(err, r.rollback())
+	}
+	freed -= a.written
+	if err != nil {
+		return freed, err
+	}
+	for _, v := range victims {
+		g := r.garbage[v.number]
+		g.bytes = v.size
+		r.garbage[v.number] = g
+		r.candidates[v.number] = true
+	}
+	// The tables, and what they are bound to, must not be among what is removed.
+	if err := r.flush(); err != nil {
+		return freed, err
+	}
+	removed, err := r.removeVictims(victims)
+	freed += removed
+	if err == nil && len(victims) > 0 {
+		err = r.writeState(r.flushed)
+	}
+	return freed, err
+}
+
+// copyLive appends the live objects of the segments, and those DELETE entries that are still needed.
+func (r *Repository) copyLive(ctx context.Context, a *appender, numbers []uint32) ([]victim, error) {
+	isVictim := map[uint32]bool{}
+	for _, n := range numbers {
+		isVictim[n] = true
+	}
+	// A DELETE must stay while an older segment still holds a PUT of the key.
+	oldestDead := int64(1) << 40
+	for n, g := range r.garbage {
+		if g.bytes > 0 && !isVictim[n] {
+			oldestDead = min(oldestDead, int64(n))
+		}
+	}
+	var victims []victim
+	for _, n := range numbers {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		v, err := r.copySegment(a, n, oldestDead)
+		switch {
+		case err == nil:
+			victims = append(victims, v)
+		case errors.Is(err, fs.ErrNotExist):
+			delete(r.garbage, n)
+		case isDamage(err):
+			r.opts.Warn(fmt.Errorf("segment %d is damaged and was not compacted: %w", n, err))
+			oldestDead = min(oldestDead, int64(n))
+		default:
+			return nil, err
+		}
+	}
+	return victims, nil
+}
+
+func (r *Repository) copySegment(a *appender, n uint32, oldestDead int64) (victim, error) {
+	v := victim{number: n}
+	s, err := r.segments.acquire(n)
+	if err != nil {
+		return v, err
+	}
+	defer s.release()
+	v.size = s.Size()
+	scan := segment.NewScanner(s, s.Size())
+	for scan.Scan() {
+		e := scan.Entry()
+		if e.Tag == segment.Commit {
+			continue
+		}
+		loc, live, err := r.index.lookup(e.ID)
+		if err != nil {
+			return v, err
+		}
+		if e.Tag == segment.Put {
+			if live && loc == (location{n, uint32(e.Offset)}) {
+				err = r.move(a, e, scan.Value())
+			}
+		} else if !live {
+			var needed bool
+			if needed, err = r.needsTombstone(e.ID, n, oldestDead); needed {
+				err = r.copyTombstone(a, e.ID)
+			} else {
+				v.dropped = true
+			}
+		}
+		if err != nil {
+			return v, err
+		}
+	}
+	return v, scan.Err()
+}
+
+// needsTombstone reports whether the DELETE entry in segment n of a key that has no object is still needed: by a PUT in an
+// older segment that stays, or because index.N has the key and whoever replays the segments behind it must learn that it
+// is gone.
+func (r *Repository) needsTombstone(id ID, n uint32, oldestDead int64) (bool, error) {
+	if oldestDead < int64(n) {
+		return true, nil
+	}
+	base := r.index.base()
+	if base == nil {
+		return false, nil
+	}
+	_, ok, err := base.lookup(id)
+	return ok, err
+}
+
+func (r *Repository) move(a *appender, e segment.Entry, value []byte) error {
+	r.mu.Lock()
+	s, loc, err := a.reserveLocked(e.Size)
+	if err == nil {
+		r.index.set(e.ID, loc, true)
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	header := segment.PutHeader(e.ID, value)
+	copy(s.buf, header[:])
+	copy(s.buf[segment.KeyedSize:], value)
+	s.done()
+	return nil
+}
+
+func (r *Repository) copyTombstone(a *appender, id ID) error {
+	r.mu.Lock()
+	s, loc, err := a.reserveLocked(segment.KeyedSize)
+	if err == nil {
+		r.erased[loc.segment]++
+	}
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	e := segment.DeleteEntry(id)
+	copy(s.buf, e[:])
+	s.done()
+	return nil
+}
+
+// removeVictims removes the segments in ascending order. The removal of those with dead PUTs is durable before one is
+// removed that held the DELETE for them, so that no crash leaves a PUT without its DELETE.
+func (r *Repository) removeVictims(victims []victim) (freed int64, err error) {
+	unsynced := false
+	for _, v := range victims {
+		if v.dropped && unsynced {
+			if err := r.store.SyncSegments(); err != nil {
+				return freed, err
+			}
+			unsynced = false
+		}
+		r.segments.forget(v.number)
+		if err := r.store.RemoveSegment(v.number); err != nil {
+			return freed, fmt.Errorf("remove segment %d: %w", v.number, err)
+		}
+		delete(r.garbage, v.number)
+		delete(r.candidates, v.number)
+		freed += v.size
+		unsynced = true
+	}
+	return freed, r.store.SyncSegments()
+}

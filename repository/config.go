@@ -1,0 +1,111 @@
+package repository
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"garret/repository/storage"
+)
+
+// The named files of a repository.
+const (
+	configName   = "config"
+	readmeName   = "README"
+	indexPrefix  = "index."
+	hintsPrefix  = "hints."
+	ownPrefix    = "garret."
+	tablesName   = ownPrefix + "tables"
+	deltaPrefix  = ownPrefix + "delta."
+	sumsPrefix   = ownPrefix + "sums."
+	readmeText   = "This is an Attic repository\n"
+	configLimit  = 64 << 10
+	maxOffset    = 1<<32 - 1
+	sizeHeadroom = 2 * (20 << 20) // a segment outgrows its limit by less than this
+)
+
+// The defaults of a new repository.
+const (
+	DefaultMaxSegmentSize    = 5 << 20
+	DefaultSegmentsPerFolder = 10000
+)
+
+// config is the content of the file of that name.
+type config struct {
+	id                ID
+	maxSegmentSize    int64
+	segmentsPerFolder uint32
+}
+
+func newConfig(o *Options) (config, error) {
+	c := config{maxSegmentSize: o.MaxSegmentSize, segmentsPerFolder: o.SegmentsPerFolder}
+	if _, err := rand.Read(c.id[:]); err != nil {
+		return c, err
+	}
+	return c, c.validate()
+}
+
+func (c config) validate() error {
+	if c.maxSegmentSize < 1 || c.maxSegmentSize > maxOffset-sizeHeadroom {
+		return fmt.Errorf("%w: max_segment_size %d is not between 1 and %d",
+			ErrInvalid, c.maxSegmentSize, maxOffset-sizeHeadroom)
+	}
+	if c.segmentsPerFolder < 1 {
+		return fmt.Errorf("%w: segments_per_dir must be at least 1", ErrInvalid)
+	}
+	return nil
+}
+
+func (c config) String() string {
+	return fmt.Sprintf("[repository]\nversion = 1\nsegments_per_dir = %d\nmax_segment_size = %d\nid = %v\n\n",
+		c.segmentsPerFolder, c.maxSegmentSize, c.id)
+}
+
+// readConfig reads the config of the repository in s.
+func readConfig(s storage.Storage) (config, error) {
+	b, err := storage.ReadFile(s, configName, configLimit)
+	if err != nil {
+		return config{}, err
+	}
+	return parseConfig(string(b))
+}
+
+// parseConfig reads an INI file, of which it knows what configparser makes of a simple one: sections, key = value or
+// key: value, comments. Keys that it does not know are left to who wrote them.
+func parseConfig(text string) (config, error) {
+	var c config
+	section := ""
+	values := map[string]string{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' || line[0] == ';' {
+			continue
+		}
+		if line[0] == '[' && line[len(line)-1] == ']' {
+			section = line[1 : len(line)-1]
+			continue
+		}
+		if i := strings.IndexAny(line, "=:"); i > 0 && section == "repository" {
+			values[strings.ToLower(strings.TrimSpace(line[:i]))] = strings.TrimSpace(line[i+1:])
+		}
+	}
+	if v := values["version"]; v != "1" {
+		return c, fmt.Errorf("%w: config has version %q, want 1", ErrInvalid, v)
+	}
+	id, err := hex.DecodeString(values["id"])
+	if err != nil || len(id) != len(c.id) {
+		return c, fmt.Errorf("%w: config has no id of 64 hexadecimal digits", ErrInvalid)
+	}
+	c.id = ID(id)
+	if c.maxSegmentSize, err = strconv.ParseInt(values["max_segment_size"], 10, 64); err != nil {
+		return c, fmt.Errorf("%w: max_segment_size: %w", ErrInvalid, err)
+	}
+	perFolder, err := strconv.ParseUint(values["segments_per_dir"], 10, 32)
+	if err != nil {
+		return c, fmt.Errorf("%w: segments_per_dir: %w", ErrInvalid, err)
+	}
+	c.segmentsPerFolder = uint32(perFolder)
+	return c, c.validate()
+}

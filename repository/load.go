@@ -1,0 +1,421 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"garret/repository/hashindex"
+	"garret/repository/segment"
+	"garret/repository/storage"
+)
+
+// numberOf returns the N of a file name that is prefix and N.
+func numberOf(name, prefix string) (uint32, bool) {
+	digits, ok := strings.CutPrefix(name, prefix)
+	n, err := strconv.ParseUint(digits, 10, 32)
+	return uint32(n), ok && err == nil && strconv.FormatUint(n, 10) == digits
+}
+
+// load finds the last commit and brings the index to it: from the tables, else from an index and hints that pass
+// verification, else from all segments.
+func (r *Repository) load(ctx context.Context) error {
+	indexed, err := r.newestIndex()
+	if err != nil {
+		return err
+	}
+	claims := []int64{indexed}
+	st, err := readState(r.store)
+	if err == nil {
+		claims = append(claims, int64(st.transaction))
+		var ok bool
+		if ok, err = st.matches(r.store); !ok {
+			(&index{tables: st.tables}).close()
+			st = nil
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !isDamage(err) {
+		return err
+	}
+	after := indexed
+	if st != nil {
+		after = int64(st.transaction)
+	}
+	if r.committed, err = r.lastCommitted(max(after, 0) - 1); err != nil {
+		return err
+	}
+	if err := r.checkClaims(claims); err != nil {
+		return err
+	}
+	if r.committed < 0 {
+		return r.checkEmpty()
+	}
+	if st == nil && indexed >= 0 && indexed <= r.committed {
+		if st, err = r.foreignState(uint32(indexed)); err != nil && !errors.Is(err, fs.ErrNotExist) && !isDamage(err) {
+			return err
+		}
+	}
+	from := int64(-1)
+	if st != nil {
+		from = int64(st.transaction)
+		r.index.tables, r.index.count, r.garbage = st.tables, st.objects, st.garbage
+	}
+	if err := r.replay(ctx, from); err != nil {
+		return err
+	}
+	if r.tail.isOverBudget() {
+		r.keep(ctx)
+	}
+	return nil
+}
+
+func isDamage(err error) bool {
+	return errors.Is(err, ErrIntegrity) || errors.Is(err, segment.ErrDamaged) || errors.Is(err, hashindex.ErrDamaged)
+}
+
+// newestIndex returns the N of the newest index.N, or -1.
+func (r *Repository) newestIndex() (int64, error) {
+	files, err := r.store.Files()
+	if err != nil {
+		return -1, err
+	}
+	newest := int64(-1)
+	for _, name := range files {
+		if n, ok := numberOf(name, indexPrefix); ok {
+			newest = max(newest, int64(n))
+		}
+	}
+	return newest, nil
+}
+
+// lastCommitted returns the last committed segment, or -1. It looks at those above after first.
+func (r *Repository) lastCommitted(after int64) (int64, error) {
+	numbers, err := r.store.Segments(after)
+	if err != nil {
+		return -1, err
+	}
+	for i := len(numbers) - 1; i >= 0; i-- {
+		committed, err := r.isCommitted(numbers[i])
+		if err != nil {
+			return -1, err
+		}
+		if committed {
+			return int64(numbers[i]), nil
+		}
+	}
+	if after >= 0 {
+		return r.lastCommitted(-1)
+	}
+	return -1, nil
+}
+
+func (r *Repository) isCommitted(n uint32) (bool, error) {
+	s, err := r.segments.acquire(n)
+	if err != nil {
+		return false, err
+	}
+	defer s.release()
+	committed, err := segment.IsCommitted(s, s.Size())
+	if err != nil {
+		err = fmt.Errorf("read the end of segment %d: %w", n, err)
+	}
+	return committed, err
+}
+
+// checkClaims compares what indexes say was committed with the segments. An index is written after its transaction is
+// durable. So when its segment is there without a COMMIT at its end, that was damaged, and is no aborted transaction,
+// which the next one would be free to delete.
+func (r *Repository) checkClaims(claims []int64) error {
+	for _, n := range claims {
+		if n <= r.committed || n > storage.MaxSegment {
+			continue
+		}
+		if r.committed < 0 {
+			return fmt.Errorf("%w: there is an index of transaction %d and no committed segment", ErrCheckNeeded, n)
+		}
+		s, err := r.segments.acquire(uint32(n))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.release()
+		return fmt.Errorf("%w: segment %d was committed, says the index, but does not end with a commit", ErrCheckNeeded, n)
+	}
+	return nil
+}
+
+// checkEmpty fails if there is no commit and yet something to lose. A garret repository has a commit from its creation on,
+// and compaction leaves only the last: one that is damaged must not make all segments look like those of an aborted
+// transaction.
+func (r *Repository) checkEmpty() error {
+	last, err := r.lastWithEntries()
+	if err == nil && last >= 0 {
+		err = fmt.Errorf("%w: no segment is committed, but segment %d holds entries", ErrCheckNeeded, last)
+	}
+	return err
+}
+
+// lastWithEntries returns the last segment that is long enough to hold anything but a COMMIT, or -1.
+func (r *Repository) lastWithEntries() (int64, error) {
+	numbers, err := r.store.Segments(-1)
+	if err != nil {
+		return -1, err
+	}
+	for i := len(numbers) - 1; i >= 0; i-- {
+		s, err := r.segments.acquire(numbers[i])
+		if err != nil {
+			return -1, err
+		}
+		size := s.Size()
+		s.release()
+		if size >= int64(segment.MagicSize+segment.KeyedSize) {
+			return int64(numbers[i]), nil
+		}
+	}
+	return -1, nil
+}
+
+// foreignState makes a state of an index and hints that another program wrote. Without checksums all of the index is read
+// and held against itself and the hints.
+func (r *Repository) foreignState(n uint32) (*state, error) {
+	b, err := storage.ReadFile(r.store, fmt.Sprintf("%s%d", hintsPrefix, n), tablesLimit)
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseHints(b)
+	if err != nil {
+		return nil, err
+	}
+	t := &table{base: true, number: n, foreign: true, sums: new(hashindex.Sums)}
+	in, err := r.store.OpenFile(t.name())
+	if err != nil {
+		return nil, err
+	}
+	_, err = io.Copy(t.sums, io.NewSectionReader(in, 0, in.Size()))
+	in.Close()
+	if err == nil {
+		err = openTable(r.store, t)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := verifyForeign(t, h); err != nil {
+		t.r.Close()
+		return nil, err
+	}
+	r.unmeasured = h.compact
+	return &state{transaction: n, objects: t.file.Len(), tables: []*table{t}, garbage: map[uint32]garbage{}}, nil
+}
+
+func verifyForeign(t *table, h *hints) error {
+	if err := t.file.Verify(); err != nil {
+		return err
+	}
+	live := map[uint32]int{}
+	var wrong error
+	err := t.file.Scan(0, func(id ID, v []uint32) bool {
+		live[v[0]]++
+		if v[0] > t.number || v[1] < uint32(segment.MagicSize) {
+			wrong = fmt.Errorf("%w: %q has %v in segment %d at byte %d", ErrIntegrity, t.name(), id, v[0], v[1])
+		}
+		return wrong == nil
+	})
+	if err != nil || wrong != nil {
+		return errors.Join(err, wrong)
+	}
+	for n := range live {
+		if live[n] != h.live[n] {
+			return fmt.Errorf("%w: %q has %d objects in segment %d, the hints say %d",
+				ErrIntegrity, t.name(), live[n], n, h.live[n])
+		}
+	}
+	for n := range h.live {
+		if h.live[n] != live[n] {
+			return fmt.Errorf("%w: %q has no objects in segment %d, the hints say %d", ErrIntegrity, t.name(), n, h.live[n])
+		}
+	}
+	return nil
+}
+
+// replay applies the segments above from, up to the last commit, to the index. Every entry's checksum is verified.
+func (r *Repository) replay(ctx context.Context, from int64) error {
+	if from >= r.committed {
+		return nil
+	}
+	numbers, err := r.store.Segments(from)
+	if err != nil {
+		return err
+	}
+	if r.index.tail == nil {
+		r.index.tail = map[ID]location{}
+	}
+	var scan segment.Scanner
+	for _, n := range numbers {
+		if int64(n) > r.committed {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.replaySegment(n, &scan); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Repository) replaySegment(n uint32, scan *segment.Scanner) error {
+	s, err := r.segments.acquire(n)
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	scan.Reset(s, s.Size())
+	for scan.Scan() {
+		if err := r.apply(n, scan.Entry()); err != nil {
+			return err
+		}
+	}
+	r.tail.bytes += s.Size()
+	r.tail.segments++
+	if err := scan.Err(); isDamage(err) {
+		return fmt.Errorf("%w: segment %d: %w: %w", ErrCheckNeeded, n, ErrIntegrity, err)
+	} else if err != nil {
+		return fmt.Errorf("read segment %d: %w", n, err)
+	}
+	return nil
+}
+
+// apply brings the index up by a committed entry.
+func (r *Repository) apply(n uint32, e segment.Entry) error {
+	if e.Tag == segment.Commit {
+		return nil
+	}
+	x := &r.index
+	old, existed, err := x.lookup(e.ID)
+	if err != nil {
+		return err
+	}
+	if existed {
+		r.deaths = append(r.deaths, old)
+	}
+	r.tail.entries++
+	if e.Tag == segment.Put {
+		x.tail[e.ID] = location{n, uint32(e.Offset)}
+		if !existed {
+			x.count++
+		}
+		return nil
+	}
+	g := r.garbage[n]
+	g.tombstones++
+	r.garbage[n] = g
+	if existed {
+		x.count--
+	}
+	if len(x.tables) == 0 {
+		delete(x.tail, e.ID)
+	} else {
+		x.tail[e.ID] = removed
+	}
+	return nil
+}
+
+// keep writes the index that a replay has made, so that the next one who opens the repository need not do it again. A
+// reader does so only if it gets the lock without waiting.
+func (r *Repository) keep(ctx context.Context) {
+	if r.opts.ReadOnly {
+		return
+	}
+	if !r.exclusive {
+		if r.lock.Upgrade(ctx, 0) != nil {
+			return
+		}
+		defer func() {
+			if err := r.lock.Downgrade(); err != nil {
+				r.exclusive = true // then it stays so
+			}
+		}()
+	}
+	err := r.measure()
+	if err == nil {
+		err = r.flush()
+	}
+	if err != nil {
+		r.opts.Warn(fmt.Errorf("write the index: %w", err))
+	}
+}
+
+// measure finds out how much is dead in which segment, as far as that is not known yet.
+func (r *Repository) measure() error {
+	sortLocations(r.deaths)
+	for _, loc := range r.deaths {
+		r.bury(loc)
+	}
+	r.deaths = nil
+	for len(r.unmeasured) > 0 {
+		n := r.unmeasured[len(r.unmeasured)-1]
+		g, err := r.measureSegment(n)
+		switch {
+		case err == nil:
+			r.garbage[n] = g
+			r.candidates[n] = true
+		case errors.Is(err, fs.ErrNotExist):
+		case isDamage(err):
+			r.garbage[n] = garbage{bytes: 1} // something, so that tombstones are kept for it
+		default:
+			return err
+		}
+		r.unmeasured = r.unmeasured[:len(r.unmeasured)-1]
+	}
+	return nil
+}
+
+// bury adds a dead PUT entry to its segment's garbage. One that cannot be read counts a byte: that there is something
+// dead must be known, how much is a matter of economy.
+func (r *Repository) bury(loc location) {
+	size := int64(1)
+	if s, err := r.segments.acquire(loc.segment); err == nil {
+		var h [segment.HeaderSize]byte
+		if n, _ := s.ReadAt(h[:], int64(loc.offset)); n == len(h) {
+			if e, err := segment.ParseHeader(h[:]); err == nil {
+				size = int64(e.Size)
+			}
+		}
+		s.release()
+	}
+	g := r.garbage[loc.segment]
+	g.bytes += size
+	r.garbage[loc.segment] = g
+	r.candidates[loc.segment] = true
+}
+
+func (r *Repository) measureSegment(n uint32) (g garbage, err error) {
+	s, err := r.segments.acquire(n)
+	if err != nil {
+		return g, err
+	}
+	defer s.release()
+	scan := segment.NewScanner(s, s.Size())
+	for scan.Scan() {
+		switch e := scan.Entry(); e.Tag {
+		case segment.Delete:
+			g.tombstones++
+		case segment.Put:
+			loc, ok, err := r.index.lookup(e.ID)
+			if err != nil {
+				return g, err
+			}
+			if !ok || loc != (location{n, uint32(e.Offset)}) {
+				g.bytes += int64(e.Size)
+			}
+		}
+	}
+	return g, scan.Err()
+}

@@ -1,0 +1,247 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"sync"
+
+	"garret/repository/segment"
+)
+
+// IntegrityError says which object or part of a segment is damaged. It matches ErrIntegrity.
+type IntegrityError struct {
+	Segment uint32
+	Offset  int64 // in bytes
+	ID      *ID   // nil if it is not about one object
+	Reason  string
+}
+
+func (e *IntegrityError) Error() string {
+	if e.ID != nil {
+		return fmt.Sprintf("object %v in segment %d at byte %d: %s", *e.ID, e.Segment, e.Offset, e.Reason)
+	}
+	return fmt.Sprintf("segment %d at byte %d: %s", e.Segment, e.Offset, e.Reason)
+}
+
+// Is makes the error match ErrIntegrity.
+func (e *IntegrityError) Is(target error) bool { return target == ErrIntegrity }
+
+// Len returns the number of objects, those of the open transaction included.
+func (r *Repository) Len(context.Context) (int, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if err := r.usableLocked(); err != nil {
+		return 0, err
+	}
+	return r.index.count + r.index.txnCount, nil
+}
+
+// Has reports whether an object has the id. It does not read the object.
+func (r *Repository) Has(_ context.Context, id ID) (bool, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if err := r.usableLocked(); err != nil {
+		return false, err
+	}
+	_, ok, err := r.index.lookup(id)
+	return ok, err
+}
+
+// Get returns the value of an object, which is the caller's to keep and change. It fails with ErrNotFound, and with an
+// *IntegrityError, which matches ErrIntegrity, if the object is not as it was stored. What the open transaction has put
+// is seen.
+func (r *Repository) Get(_ context.Context, id ID) ([]byte, error) {
+	var tried location
+	for {
+		r.mu.RLock()
+		if err := r.usableLocked(); err != nil {
+			r.mu.RUnlock()
+			return nil, err
+		}
+		loc, ok, err := r.index.lookup(id)
+		var s space
+		if ok && r.appender != nil {
+			s = r.appender.readLocked(loc)
+		}
+		r.mu.RUnlock()
+		if err != nil {
+			return nil, fmt.Errorf("get: %w", err)
+		}
+		if !ok {
+			return nil, fmt.Errorf("get %v: %w", id, ErrNotFound)
+		}
+		if s.block != nil {
+			return readSpace(s, loc, id)
+		}
+		data, err := r.read(loc, id)
+		if errors.Is(err, fs.ErrNotExist) {
+			if tried != loc {
+				tried = loc // compaction may have moved it meanwhile
+				continue
+			}
+			err = &IntegrityError{loc.segment, int64(loc.offset), &id, "the segment is missing"}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("get: %w", err)
+		}
+		return data, nil
+	}
+}
+
+// readSpace reads an object that has not been written to its segment yet.
+func readSpace(s space, loc location, id ID) ([]byte, error) {
+	defer s.block.release()
+	s.block.wait()
+	e, err := segment.ParseHeader(s.buf)
+	if err != nil || e.ID != id || e.Size > len(s.buf) {
+		return nil, &IntegrityError{loc.segment, int64(loc.offset), &id, "it is not in the buffer where it should be"}
+	}
+	return append([]byte(nil), s.buf[segment.KeyedSize:e.Size]...), nil
+}
+
+// firstRead is what a read of an object begins with: all of a small one.
+const firstRead = 8 << 10
+
+var readBuffers = sync.Pool{New: func() any { return new([firstRead]byte) }}
+
+// read reads the object at loc, which must be that of id, and verifies it.
+func (r *Repository) read(loc location, id ID) ([]byte, error) {
+	s, err := r.segments.acquire(loc.segment)
+	if err != nil {
+		return nil, err
+	}
+	defer s.release()
+	buf := readBuffers.Get().(*[firstRead]byte)
+	defer readBuffers.Put(buf)
+	damaged := func(reason string) error {
+		return &IntegrityError{loc.segment, int64(loc.offset), &id, reason}
+	}
+	n, err := s.ReadAt(buf[:], int64(loc.offset))
+	if n < segment.KeyedSize {
+		if err == nil || err == io.EOF {
+			return nil, damaged("the segment ends before it")
+		}
+		return nil, fmt.Errorf("read segment %d: %w", loc.segment, err)
+	}
+	e, err := segment.ParseHeader(buf[:n])
+	if err != nil {
+		return nil, damaged(err.Error())
+	}
+	if e.Tag != segment.Put || e.ID != id {
+		return nil, damaged(fmt.Sprintf("there is a %v of %v instead", e.Tag, e.ID))
+	}
+	value := make([]byte, e.Size-segment.KeyedSize)
+	have := copy(value, buf[segment.KeyedSize:n])
+	if have < len(value) {
+		n, err := s.ReadAt(value[have:], int64(loc.offset)+int64(segment.KeyedSize+have))
+		if n < len(value)-have {
+			if err == nil || err == io.EOF {
+				return nil, damaged("the segment ends within it")
+			}
+			return nil, fmt.Errorf("read segment %d: %w", loc.segment, err)
+		}
+	}
+	if !segment.VerifyParts((*[segment.KeyedSize]byte)(buf[:]), value) {
+		return nil, damaged("its checksum does not match")
+	}
+	return value, nil
+}
+
+// GetMany returns the values of many objects in the order of their ids, each as Get returns it, and reads ahead of the
+// caller, by at most 8 objects. It goes on behind an object that cannot be read.
+func (r *Repository) GetMany(ctx context.Context, ids iter.Seq[ID]) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		type result struct {
+			data []byte
+			err  error
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		const ahead, readers = 8, 4
+		order := make(chan chan result, ahead)
+		var running sync.WaitGroup
+		defer running.Wait()
+		defer cancel()
+		running.Go(func() {
+			defer close(order)
+			slots := make(chan struct{}, readers)
+			for id := range ids {
+				c := make(chan result, 1)
+				select {
+				case order <- c:
+				case <-ctx.Done():
+					return
+				}
+				slots <- struct{}{}
+				running.Go(func() {
+					defer func() { <-slots }()
+					data, err := r.Get(ctx, id)
+					c <- result{data, err}
+				})
+			}
+		})
+		for c := range order {
+			select {
+			case got := <-c:
+				if !yield(got.data, got.err) {
+					return
+				}
+			case <-ctx.Done():
+				yield(nil, ctx.Err())
+				return
+			}
+		}
+		if err := ctx.Err(); err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// List returns the ids of at most limit objects, or of all if limit is not positive, that come behind marker, or from the
+// beginning if marker is nil. The order is that of the index and means nothing. It stays the same while objects are put,
+// and until a Commit, so that a caller who asks page by page should not commit between two pages. A marker that is no
+// object, nor was one since the index was written, is ErrNotFound.
+func (r *Repository) List(ctx context.Context, limit int, marker *ID) ([]ID, error) {
+	r.tx.RLock()
+	defer r.tx.RUnlock()
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if err := r.usableLocked(); err != nil {
+		return nil, err
+	}
+	total := r.index.count + r.index.txnCount
+	if limit <= 0 || limit > total {
+		limit = total
+	}
+	ids := make([]ID, 0, limit)
+	if limit == 0 {
+		return ids, nil
+	}
+	err := r.index.walk(marker, func(id ID) bool {
+		ids = append(ids, id)
+		return len(ids) < limit && ctx.Err() == nil
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	return ids, err
+}
+
+// All returns the ids of all objects there are when it begins, in an order that means nothing. It takes 32 bytes of
+// memory for each.
+func (r *Repository) All(ctx context.Context) iter.Seq2[ID, error] {
+	return func(yield func(ID, error) bool) {
+		ids, err := r.List(ctx, 0, nil)
+		for _, id := range ids {
+			if !yield(id, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(ID{}, err)
+		}
+	}
+}

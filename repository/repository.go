@@ -1,0 +1,328 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync"
+	"time"
+
+	"garret/repository/storage"
+)
+
+// Options are how a repository is created or opened. A nil *Options is the same as an empty one.
+type Options struct {
+	// Exclusive takes the exclusive lock at once. Without it the lock is shared, and made exclusive by the first write:
+	// two who do that at a time both fail with ErrLocked, so a program that is going to write should ask for it here.
+	Exclusive bool
+	// ReadOnly refuses all that would write, and never changes a file. A repository on a medium that cannot be written
+	// to is opened so by itself.
+	ReadOnly bool
+	// LockWait is how long to wait for a lock that another process holds: 0 is not at all, a negative value without
+	// limit.
+	LockWait time.Duration
+	// CompactThreshold is the fraction of a segment that must be dead for a commit to copy the rest elsewhere and remove
+	// it. 0 stands for DefaultCompactThreshold, CompactAlways for compaction of all that has anything dead in it, as the
+	// reference does it, and a value above 1 for no compaction at all.
+	CompactThreshold float64
+	// Warn, if not nil, is called with errors that are no failure of the call in which they happen, such as a compaction
+	// after a commit that found no room. It must not call the repository.
+	Warn func(error)
+
+	// MaxSegmentSize is the length in bytes beyond which a segment is ended, and SegmentsPerFolder the number of segments
+	// in a folder, of a repository that is created. 0 stands for the defaults.
+	MaxSegmentSize    int64
+	SegmentsPerFolder uint32
+}
+
+// Values of Options.CompactThreshold.
+const (
+	DefaultCompactThreshold = 0.25
+	CompactAlways           = -1
+)
+
+func (o *Options) withDefaults() Options {
+	var d Options
+	if o != nil {
+		d = *o
+	}
+	if d.CompactThreshold == 0 {
+		d.CompactThreshold = DefaultCompactThreshold
+	}
+	if d.Warn == nil {
+		d.Warn = func(error) {}
+	}
+	if d.MaxSegmentSize == 0 {
+		d.MaxSegmentSize = DefaultMaxSegmentSize
+	}
+	if d.SegmentsPerFolder == 0 {
+		d.SegmentsPerFolder = DefaultSegmentsPerFolder
+	}
+	return d
+}
+
+// A Repository is an open repository. Its methods may be called concurrently.
+type Repository struct {
+	store    storage.Storage
+	config   config
+	opts     Options
+	lock     storage.Lock
+	segments *segments
+
+	// tx is held by Put and Delete, which may run side by side, and exclusively by what needs the transaction to stand
+	// still: Commit, Rollback, Check, Compact, Close. Whoever holds it may read what only its exclusive holders change:
+	// committed, index.tables and index.tail.
+	tx         sync.RWMutex
+	exclusive  bool  // the lock
+	committed  int64 // the last committed segment; -1 if there is none
+	garbage    map[uint32]garbage
+	deaths     []location // PUT entries that are dead and not yet in garbage
+	tail       tail
+	flushed    *state          // what garret.tables was written with last, by this Repository
+	unmeasured []uint32        // segments with something dead in them, of which is not known how much
+	candidates map[uint32]bool // segments that may have come to the threshold of compaction
+	beginning  sync.Mutex      // held by the one who begins a transaction
+
+	// mu is held for moments only.
+	mu       sync.RWMutex
+	index    index
+	appender *appender      // nil outside of a transaction
+	buried   []location     // PUT entries that the open transaction makes dead
+	erased   map[uint32]int // DELETE entries that it has written, by segment
+	failed   error          // what ended the open transaction
+	closed   bool
+}
+
+// tail is what would have to be replayed: the cost of the next open.
+type tail struct {
+	bytes    int64
+	segments int
+	entries  int
+}
+
+// The budget of the tail: what a replay reads in a few milliseconds.
+const (
+	tailBytes    = 4 << 20
+	tailSegments = 32
+	tailEntries  = 2000
+)
+
+func (t tail) isOverBudget() bool {
+	return t.bytes > tailBytes || t.segments > tailSegments || t.entries > tailEntries
+}
+
+// Create makes a new repository in the directory path, which must not exist or be empty (else ErrExists), and opens it
+// exclusively. A creation that was interrupted can be done again. After an error there is no repository at path.
+func Create(ctx context.Context, path string, o *Options) (*Repository, error) {
+	d, err := storage.CreateDir(path)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("create repository %q: %w", path, ErrExists)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	return CreateIn(ctx, d, o)
+}
+
+// CreateIn is Create in a storage that has no files yet.
+func CreateIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, error) {
+	opts := o.withDefaults()
+	c, err := newConfig(&opts)
+	if err == nil {
+		err = storage.WriteFile(s, readmeName, []byte(readmeText))
+	}
+	if err == nil {
+		// The config makes it a repository, so it comes last.
+		err = storage.WriteFile(s, configName, []byte(c.String()))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create repository %q: %w", s, err)
+	}
+	opts.Exclusive = true
+	r, err := OpenIn(ctx, s, &opts)
+	if err != nil {
+		return nil, err
+	}
+	// An empty commit, so that a log without any is known to be damaged.
+	if err := r.removeAbove(-1); err != nil {
+		return nil, errors.Join(fmt.Errorf("create repository %q: %w", s, err), r.Close())
+	}
+	r.appender = newAppender(r, 0)
+	if err := r.commit(r.appender); err != nil {
+		return nil, errors.Join(fmt.Errorf("create repository %q: %w", s, err), r.Close())
+	}
+	return r, nil
+}
+
+// Open opens the repository in the directory path. It fails with ErrNotExist, ErrInvalid, ErrLocked or ErrCheckNeeded as
+// these say, and changes nothing but index files that are missing or damaged.
+func Open(ctx context.Context, path string, o *Options) (*Repository, error) {
+	d, err := storage.OpenDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open repository %q: %w", path, ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open repository %q: %w: %w", path, ErrInvalid, err)
+	}
+	return OpenIn(ctx, d, o)
+}
+
+// OpenIn is Open of the repository in a storage.
+func OpenIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, error) {
+	r, err := open(ctx, s, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.load(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository %q: %w", s, err), r.Close())
+	}
+	return r, nil
+}
+
+// OpenForCheck opens a repository as Open does, but also when its state needs a check: all but Check, ID and Close
+// then fail with ErrCheckNeeded.
+func OpenForCheck(ctx context.Context, path string, o *Options) (*Repository, error) {
+	d, err := storage.OpenDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open repository %q: %w", path, ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open repository %q: %w: %w", path, ErrInvalid, err)
+	}
+	return OpenForCheckIn(ctx, d, o)
+}
+
+// OpenForCheckIn is OpenForCheck of the repository in a storage.
+func OpenForCheckIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, error) {
+	r, err := open(ctx, s, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.load(ctx); err != nil {
+		err = fmt.Errorf("open repository %q: %w", s, err)
+		if !errors.Is(err, ErrCheckNeeded) {
+			return nil, errors.Join(err, r.Close())
+		}
+		r.failed = err
+	}
+	return r, nil
+}
+
+// open takes the lock and does not look at the segments yet.
+func open(ctx context.Context, s storage.Storage, o *Options) (*Repository, error) {
+	c, err := readConfig(s)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: it has no config", ErrInvalid)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open repository %q: %w", s, err)
+	}
+	s.SetSegmentsPerFolder(c.segmentsPerFolder)
+	r := &Repository{
+		store: s, config: c, opts: o.withDefaults(), segments: newSegments(s),
+		committed: -1, garbage: map[uint32]garbage{}, candidates: map[uint32]bool{},
+	}
+	r.exclusive = r.opts.Exclusive && !r.opts.ReadOnly
+	if r.lock, err = s.Lock(ctx, r.exclusive, r.opts.LockWait); err != nil {
+		return nil, fmt.Errorf("open repository %q: %w", s, err)
+	}
+	if !r.lock.Writable() {
+		r.opts.ReadOnly = true
+	}
+	return r, nil
+}
+
+// ID returns the repository's own id, which it got at random when it was created.
+func (r *Repository) ID() ID { return r.config.id }
+
+// String returns where the repository is.
+func (r *Repository) String() string { return r.store.String() }
+
+// Close rolls back what has not been committed and releases the lock. The repository cannot be used afterwards.
+func (r *Repository) Close() error {
+	r.tx.Lock()
+	defer r.tx.Unlock()
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil
+	}
+	r.closed = true
+	r.mu.Unlock()
+	err := r.rollback()
+	r.mu.Lock()
+	r.index.close()
+	r.mu.Unlock()
+	r.segments.close()
+	return errors.Join(err, r.lock.Unlock())
+}
+
+// usable returns why nothing can be done with the repository, if that is so.
+func (r *Repository) usable() error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.usableLocked()
+}
+
+func (r *Repository) usableLocked() error {
+	if r.closed {
+		return ErrClosed
+	}
+	if r.failed != nil && errors.Is(r.failed, ErrCheckNeeded) {
+		return r.failed
+	}
+	return nil
+}
+
+// upgrade makes the lock exclusive. The caller holds tx in any way.
+func (r *Repository) upgrade(ctx context.Context) error {
+	if r.opts.ReadOnly {
+		return ErrReadOnly
+	}
+	if r.exclusive {
+		return nil
+	}
+	if err := r.lock.Upgrade(ctx, r.opts.LockWait); err != nil {
+		return err
+	}
+	r.exclusive = true
+	return nil
+}
+
+// checkName refuses the names of the store's own files.
+func checkName(name string) error {
+	taken := !strings.HasPrefix(name, ownPrefix) || name == tablesName ||
+		strings.HasPrefix(name, deltaPrefix) || strings.HasPrefix(name, sumsPrefix)
+	if taken || strings.ContainsAny(name, "/\\\x00") || strings.HasSuffix(name, ".tmp") {
+		return fmt.Errorf("file name %q is not one that begins with %q and is free", name, ownPrefix)
+	}
+	return nil
+}
+
+// ReadFile returns the content of a small named file that lies beside the log, at most 1 MiB, or an error that matches
+// [io/fs.ErrNotExist]. Such files are no part of any transaction. Their names begin with "garret.".
+func (r *Repository) ReadFile(name string) ([]byte, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	return storage.ReadFile(r.store, name, 1<<20)
+}
+
+// WriteFile replaces such a file, at once and as a whole. It is durable when WriteFile returns; after an error it has
+// the old content or the new. It needs the exclusive lock, and takes it.
+func (r *Repository) WriteFile(name string, data []byte) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	r.tx.Lock()
+	defer r.tx.Unlock()
+	if err := r.usable(); err != nil {
+		return err
+	}
+	if err := r.upgrade(context.Background()); err != nil {
+		return err
+	}
+	return storage.WriteFile(r.store, name, data)
+}
