@@ -66,6 +66,9 @@ type NonceFiles interface {
 // Marks only grow. One session takes 2^43 values on average, so a key lasts for a million sessions, and for 5,000 of those
 // that begin with trouble. A server that lies about r can at worst use up the key; it cannot make a client that has its own record repeat itself.
 //
+// The reference goes on after the manifest's envelope. So that it does not repeat values of this session, the manifest must
+// be the last that a session seals.
+//
 // A mark's file has one line: "garret-nonce 1 ", the end in 20 decimal digits, a space, the CRC-32 (IEEE) of all before
 // it in 8 hexadecimal digits.
 //
