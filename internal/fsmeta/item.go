@@ -54,7 +54,7 @@ func (r *Restorer) Restore(d *Dir, name string, f *os.File, it *archive.Item) er
 	if it.Mode&TypeMask == TypeSymlink {
 		return err // whose permissions mean nothing
 	}
-	return errors.Join(err, r.chmod(d, name, f, it.Mode&TypeMask, mode))
+	return errors.Join(err, d.chmod(name, f, it.Mode&TypeMask, mode))
 }
 
 func (r *Restorer) chown(d *Dir, name string, uid, gid uint32) error {
@@ -67,7 +67,10 @@ func (r *Restorer) chown(d *Dir, name string, uid, gid uint32) error {
 	})
 }
 
-func (r *Restorer) chmod(d *Dir, name string, f *os.File, typ, mode uint32) error {
+// Chmod changes the permissions of a directory in d.
+func (d *Dir) Chmod(name string, mode uint32) error { return d.chmod(name, nil, TypeDir, mode) }
+
+func (d *Dir) chmod(name string, f *os.File, typ, mode uint32) error {
 	return d.do("chmod", name, func() error {
 		switch {
 		case f != nil:

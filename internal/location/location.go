@@ -30,7 +30,7 @@ func Parse(s string) (Location, error) {
 	repo, archive, named := strings.Cut(s, "::")
 	l := Location{Archive: archive}
 	if named && archive == "" {
-		return l, fmt.Errorf("location %q names no archive after ::", s)
+		return l, fmt.Errorf("location %q ends in :: without the name of an archive", s)
 	}
 	if strings.ContainsRune(s, 0) {
 		return l, fmt.Errorf("location %q has a zero byte in it", s)

@@ -1,0 +1,108 @@
+package backup
+
+import (
+	"context"
+	"io"
+
+	"garret/internal/archive"
+	"garret/internal/chunker"
+	"garret/internal/fsmeta"
+)
+
+// A reader reads files, one after another, and cuts their content into tasks.
+type reader struct {
+	*pipeline
+	chunker *chunker.Chunker
+	owners  fsmeta.Owners
+}
+
+func newReader(p *pipeline) *reader { return &reader{pipeline: p, chunker: chunker.New(p.seed)} }
+
+func (r *reader) run(ctx context.Context) {
+	for e := range r.files {
+		if e.err = ctx.Err(); e.err == nil {
+			e.err = r.readFile(ctx, e)
+		}
+		e.dir.Release()
+		close(e.read)
+	}
+}
+
+// readFile reads a file, and once more if it changed meanwhile. Its item then says what was true before and after.
+func (r *reader) readFile(ctx context.Context, e *entry) error {
+	for range 2 {
+		whole, err := r.tryFile(ctx, e)
+		if whole || err != nil {
+			return err
+		}
+	}
+	return ErrChanged
+}
+
+// tryFile reports whether it has read the file as a whole, with nobody changing it.
+func (r *reader) tryFile(ctx context.Context, e *entry) (bool, error) {
+	f, err := e.dir.Open(e.name)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	before, err := fsmeta.Fstat(f)
+	if err != nil {
+		return false, err
+	}
+	if before.Type() != fsmeta.TypeRegular {
+		return false, nil // something else has taken its name
+	}
+	if e.shared != nil && *e.shared != before.FileID {
+		return false, nil // and later names of the file would become names of this one
+	}
+	n, err := r.cut(ctx, e, io.LimitReader(f, before.Size+1)) // one that grows without end is noticed by the first byte
+	if err != nil {
+		return false, err
+	}
+	after, err := fsmeta.Fstat(f)
+	if err != nil {
+		return false, err
+	}
+	e.item = fsmeta.NewItem(e.item.Path, before, &r.owners)
+	return n == before.Size && before.SameContent(after), nil
+}
+
+// blockSize is how many chunks of a file are put into one block: blocks do not move while the tasks fill them in.
+const blockSize = 64
+
+// cut makes tasks of the content, and returns its length.
+func (r *reader) cut(ctx context.Context, e *entry, content io.Reader) (int64, error) {
+	var n int64
+	e.blocks = nil
+	var block []archive.Chunk
+	r.chunker.Reset(content)
+	for {
+		data, err := r.chunker.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return n, err
+		}
+		buf, err := r.room.copyOf(ctx, data)
+		if err != nil {
+			return n, err
+		}
+		if len(block) == cap(block) {
+			size := blockSize
+			if e.blocks == nil {
+				size = 2 // most files are short
+			}
+			block = make([]archive.Chunk, 0, size)
+			e.blocks = append(e.blocks, nil)
+		}
+		block = append(block, archive.Chunk{})
+		e.blocks[len(e.blocks)-1] = block
+		e.tasks.Add(1)
+		r.tasks <- task{data: buf, chunk: &block[len(block)-1], entry: e}
+		n += int64(len(data))
+		r.Progress.Bytes.Add(int64(len(data)))
+	}
+	return n, nil
+}

@@ -1,0 +1,178 @@
+package backup
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"garret/internal/archive"
+	"garret/internal/fsmeta"
+)
+
+// A walker goes through the paths, depth first, a directory before what is in it, and its names in the format's order.
+type walker struct {
+	*pipeline
+	owners fsmeta.Owners
+	links  map[fsmeta.FileID]string // the first name of files that have several
+}
+
+func (w *walker) run(ctx context.Context) {
+	for _, path := range w.Paths {
+		full := path
+		if !filepath.IsAbs(path) {
+			full = filepath.Join(w.Dir, path)
+		}
+		full = filepath.Clean(full)
+		parent, name := filepath.Dir(full), filepath.Base(full)
+		if name == "." || name == ".." || name == "/" {
+			parent, name = full, "."
+		}
+		d, err := fsmeta.OpenDir(parent)
+		if err != nil {
+			w.order <- &entry{path: full, err: err}
+			continue
+		}
+		w.visit(ctx, d, name, SafePath(path))
+		d.Release()
+	}
+}
+
+// SafePath returns the path that a file has in an archive: relative, clean, and without a ".." in it.
+func SafePath(path string) string {
+	path = filepath.Clean(path)
+	for {
+		rest := strings.TrimPrefix(strings.TrimLeft(path, "/"), "../")
+		if rest == path {
+			break
+		}
+		path = rest
+	}
+	if path == "" || path == ".." {
+		return "."
+	}
+	return path
+}
+
+// visit meets an entry of a directory, and all that is below it.
+func (w *walker) visit(ctx context.Context, parent *fsmeta.Dir, name, path string) {
+	if ctx.Err() != nil {
+		return
+	}
+	e := &entry{path: parent.Path(name)}
+	info, err := parent.Lstat(name)
+	if err != nil {
+		e.err = err
+		w.order <- e
+		return
+	}
+	switch info.Type() {
+	case fsmeta.TypeDir:
+		w.visitDir(ctx, parent, name, path, e)
+	case fsmeta.TypeRegular:
+		w.visitFile(parent, name, path, e, info)
+	case fsmeta.TypeSymlink:
+		e.item = w.newItem(path, info)
+		e.item.Source, e.err = parent.Readlink(name)
+		w.order <- e
+	case fsmeta.TypeChar, fsmeta.TypeBlock, fsmeta.TypeFIFO:
+		e.item = w.newItem(path, info)
+		w.order <- e
+	case fsmeta.TypeSocket: // nothing of it would outlive the program behind it
+	default:
+		e.err = ErrUnknownType
+		w.order <- e
+	}
+}
+
+func (w *walker) newItem(path string, info *fsmeta.Info) *archive.Item {
+	return fsmeta.NewItem(path, info, &w.owners)
+}
+
+func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path string, e *entry) {
+	// A directory that cannot be read is stored all the same, as what is known of it is true.
+	d, openErr := parent.OpenDir(name)
+	if openErr == nil {
+		defer d.Release()
+	}
+	var info *fsmeta.Info
+	var err error
+	if openErr == nil {
+		info, err = d.Lstat(".")
+	} else {
+		info, err = parent.Lstat(name)
+	}
+	if err != nil || info.Type() != fsmeta.TypeDir {
+		if e.err = err; err == nil {
+			e.err = openErr
+		}
+		w.order <- e
+		return
+	}
+	if slices.Contains(w.Skip, info.FileID) {
+		e.skipped = true
+		w.order <- e
+		return
+	}
+	e.item = w.newItem(path, info)
+	dirPath := e.path
+	w.order <- e
+	if openErr != nil {
+		w.order <- &entry{path: dirPath, err: openErr}
+		return
+	}
+	names, err := d.Names()
+	if err != nil {
+		w.order <- &entry{path: dirPath, err: err} // and go on with the names that there are
+	}
+	slices.SortFunc(names, compareNames)
+	for _, n := range names {
+		child := n
+		if path != "." {
+			child = path + "/" + n
+		}
+		w.visit(ctx, d, n, child)
+	}
+}
+
+func (w *walker) visitFile(parent *fsmeta.Dir, name, path string, e *entry, info *fsmeta.Info) {
+	e.item = w.newItem(path, info)
+	if info.Nlink > 1 {
+		e.shared = &info.FileID
+		if first, ok := w.links[info.FileID]; ok {
+			e.item.Source = first
+			w.order <- e
+			return
+		}
+		w.links[info.FileID] = path
+	}
+	e.dir, e.name, e.read = parent.Retain(), name, make(chan struct{})
+	w.order <- e
+	w.files <- e
+}
+
+// compareNames puts names in the order of their code points, where a byte that is not part of one counts as a
+// surrogate. Without such bytes it is the order of the bytes.
+func compareNames(a, b string) int {
+	if utf8.ValidString(a) && utf8.ValidString(b) {
+		return strings.Compare(a, b)
+	}
+	for a != "" && b != "" {
+		ra, na := nextCodePoint(a)
+		rb, nb := nextCodePoint(b)
+		if ra != rb {
+			return int(ra) - int(rb)
+		}
+		a, b = a[na:], b[nb:]
+	}
+	return len(a) - len(b)
+}
+
+func nextCodePoint(s string) (rune, int) {
+	r, n := utf8.DecodeRuneInString(s)
+	if r == utf8.RuneError && n == 1 {
+		return 0xdc00 + rune(s[0]), 1
+	}
+	return r, n
+}

@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"garret/internal/backup"
+	"garret/internal/envelope"
+	"garret/internal/location"
+	"garret/internal/ui"
+)
+
+func (a *app) backupCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "backup [PATH]",
+		Short: "Back a folder up, with nothing to set up before",
+		Long: `Back a folder up, the current one if none is given: what is in it goes to a new archive, named after the folder and
+the time. Then the command is printed that brings it back.
+
+The repository is that of GARRET_REPO. Where that is not set it is $XDG_DATA_HOME/garret or ~/.local/share/garret,
+which is made on first use, and not encrypted, as it is next to what it keeps. For an encrypted one, or one on another
+disk, use "garret init" and set GARRET_REPO.`,
+		Args: args(0, 1),
+		RunE: a.runBackup,
+	}
+}
+
+func (a *app) runBackup(cmd *cobra.Command, args []string) error {
+	path, err := filepath.Abs(optional(args, 0))
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	name := filepath.Base(path)
+	o := backup.Options{Dir: path, Paths: []string{"."}}
+	if !info.IsDir() {
+		o.Dir, o.Paths = filepath.Dir(path), []string{name}
+	}
+	s, err := a.openDefault(cmd)
+	if err != nil {
+		return err
+	}
+	if name = strings.Trim(name, "/"); name == "" {
+		name = "root"
+	}
+	begin := time.Now()
+	o.Name = freeName(s, strings.ReplaceAll(name, ":", "_")+"-"+begin.Format("2006-01-02T15:04:05"))
+	done, err := a.store(cmd.Context(), s, o)
+	if err == nil {
+		loc := s.loc
+		loc.Archive = o.Name
+		fmt.Fprintf(a.stdout, "Stored %s, in %s.\n", summary(done), ui.Duration(time.Since(begin)))
+		fmt.Fprintf(a.stdout, "To bring it back:\n  %s extract --target %s %s\n",
+			ownCommand(), shellQuote(name+".restored"), shellQuote(loc.String()))
+	}
+	return endStore(s, done, err)
+}
+
+// openDefault opens the repository of GARRET_REPO or, if there is none, the default one, which it makes if need be.
+func (a *app) openDefault(cmd *cobra.Command) (*session, error) {
+	if os.Getenv(repoVar) != "" {
+		loc, err := a.location("", false)
+		if err != nil {
+			return nil, err
+		}
+		return a.open(cmd.Context(), loc, true)
+	}
+	data := os.Getenv("XDG_DATA_HOME")
+	if !filepath.IsAbs(data) { // which is to be ignored then
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return nil, fmt.Errorf("find the folder for the default repository: %w; set %s", err, repoVar)
+		}
+		data = filepath.Join(home, ".local", "share")
+	}
+	loc := location.Location{Path: filepath.Join(data, "garret")}
+	if names, err := os.ReadDir(loc.Path); err == nil && len(names) > 0 {
+		return a.open(cmd.Context(), loc, true)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		return nil, err
+	}
+	s, _, err := a.create(cmd.Context(), loc, envelope.PlaintextType)
+	if err == nil {
+		a.ui.Printf("Made the repository %q. It is not encrypted; for one that is: garret init -e keyfile REPO, "+
+			"and set %s.", loc, repoVar)
+	}
+	return s, err
+}
+
+// freeName returns a name that no archive has, the given one if possible.
+func freeName(s *session, name string) string {
+	for free, n := name, 2; ; n++ {
+		if _, taken := s.cat.Manifest.Archives[free]; !taken {
+			return free
+		}
+		free = fmt.Sprintf("%s.%d", name, n)
+	}
+}
+
+// ownCommand returns what the person can type to run this program once more.
+func ownCommand() string {
+	self, err := os.Executable()
+	if err != nil {
+		return "garret"
+	}
+	if strings.Contains(self, string(filepath.Separator)+"go-build") { // made by go run, and gone when we are
+		return "go run ./cmd/garret"
+	}
+	if found, err := exec.LookPath("garret"); err == nil && sameFile(found, self) {
+		return "garret"
+	}
+	return shellQuote(self)
+}
+
+func sameFile(a, b string) bool {
+	ia, errA := os.Stat(a)
+	ib, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(ia, ib)
+}
+
+// shellQuote writes an argument such that a shell takes it as it is.
+func shellQuote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:+,@%=", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 && !strings.HasPrefix(s, "-") {
+		return s
+	}
+	if strings.HasPrefix(s, "-") {
+		s = "./" + s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

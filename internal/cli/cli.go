@@ -1,0 +1,161 @@
+// Package cli is the command line: one file for each command, their messages and their exit codes.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"garret/internal/location"
+	"garret/internal/ui"
+)
+
+// Main runs the command that the process was started with and returns its exit code. The first interrupt ends the
+// command in order, the second at once.
+func Main() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}
+
+// Run runs a command and returns its exit code.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{stdin: stdin, stdout: stdout, ui: ui.New(stdin, stderr)}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if ctx.Err() != nil && err != nil {
+		err = context.Canceled
+	}
+	if msg := message(err); msg != "" {
+		a.ui.Printf("garret: %s", msg)
+	}
+	return exitCode(err)
+}
+
+// app is what all commands share.
+type app struct {
+	stdin  io.Reader
+	stdout io.Writer
+	ui     *ui.UI
+
+	lockWait time.Duration
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "garret",
+		Short: "Deduplicating, encrypted backups",
+		Long: `Garret backs files up into a repository in which nothing is stored twice, encrypted if wanted, and brings them back.
+It opens the repositories of Attic.
+
+A repository is named by the path of its folder, an archive in it by REPO::ARCHIVE. Where GARRET_REPO names the
+repository, REPO may be left out.`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+	}
+	root.PersistentFlags().DurationVar(&a.lockWait, "lock-wait", time.Second,
+		"how long to wait for a repository that another process has locked; negative: until it is free")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{fmt.Sprintf("%v; see %s --help", err, cmd.CommandPath())}
+	})
+	root.AddCommand(
+		a.backupCommand(),
+		a.initCommand(),
+		a.createCommand(),
+		a.listCommand(),
+		a.extractCommand(),
+		a.infoCommand(),
+		a.checkCommand(),
+		a.objectCommand(),
+		a.versionCommand(),
+		exitCodesTopic(),
+		environmentTopic(),
+	)
+	return root
+}
+
+// warn tells of something that concerns one file alone.
+func (a *app) warn(path string, err error) { a.ui.Printf("garret: %s", aboutFile(path, err)) }
+
+// args returns a check for the number of arguments that names the usage. A negative maximum is none.
+func args(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || (most >= 0 && len(args) > most) {
+			return &usageError{fmt.Sprintf("wrong number of arguments (%d); the usage is: %s", len(args), cmd.UseLine())}
+		}
+		return nil
+	}
+}
+
+// repoVar names the environment variable with the repository to take where none is given.
+const repoVar = "GARRET_REPO"
+
+// location reads the location of a repository, or of an archive in one, and completes it from the environment.
+func (a *app) location(arg string, archive bool) (location.Location, error) {
+	l := location.Location{}
+	if arg != "" {
+		var err error
+		if l, err = location.Parse(arg); err != nil {
+			return l, &usageError{err.Error()}
+		}
+	}
+	if l.Path == "" {
+		env := os.Getenv(repoVar)
+		if env == "" {
+			return l, &usageError{"no repository is given, and " + repoVar + " is not set"}
+		}
+		repo, err := location.Parse(env)
+		if err != nil {
+			return l, &usageError{fmt.Sprintf("%s: %v", repoVar, err)}
+		}
+		if repo.Archive != "" {
+			return l, &usageError{fmt.Sprintf("%s: %q names an archive, where it should name a repository alone", repoVar, env)}
+		}
+		repo.Archive = l.Archive
+		l = repo
+	}
+	switch {
+	case l.Remote():
+		return l, fmt.Errorf("repository %q: repositories on other machines are not supported by this version", l.Repository())
+	case archive && l.Archive == "":
+		return l, &usageError{fmt.Sprintf("%q names no archive: it should be %s::ARCHIVE", arg, l)}
+	case !archive && l.Archive != "":
+		return l, &usageError{fmt.Sprintf("%q names an archive, where only a repository can be: %s", arg, l.Repository())}
+	}
+	return l.Abs()
+}
+
+// optional returns the argument at an index, or nothing.
+func optional(args []string, i int) string {
+	if i < len(args) {
+		return args[i]
+	}
+	return ""
+}
+
+// yes reports whether the environment answers one of Attic's questions with yes, under our name for it or Attic's.
+func yes(question string) bool {
+	for _, prefix := range []string{"GARRET_", "ATTIC_"} {
+		if v, ok := os.LookupEnv(prefix + question); ok {
+			switch strings.ToLower(v) {
+			case "", "0", "n", "no", "false":
+				return false
+			}
+			return true
+		}
+	}
+	return false
+}

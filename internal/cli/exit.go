@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"garret/internal/backup"
+	"garret/internal/catalog"
+	"garret/internal/envelope"
+	"garret/repository"
+)
+
+// The exit codes. They are what scripts rely on; exitCodesTopic explains them to people.
+const (
+	exitOK           = 0
+	exitWarning      = 1
+	exitError        = 2
+	exitNoRepository = 10
+	exitLocked       = 11
+	exitKey          = 12
+	exitInterrupted  = 130
+)
+
+func exitCodesTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "exit-codes",
+		Short: "What the exit codes mean",
+		Long: `The exit codes:
+
+    0  all is done
+    1  done, with warnings: some files could not be read or restored, or a check found something
+    2  an error: not done
+   10  the repository does not exist, or is none
+   11  the repository is locked by another process
+   12  the passphrase is wrong, or the key file is missing
+  130  interrupted`,
+	}
+}
+
+func environmentTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "environment",
+		Short: "The environment variables that are heeded",
+		Long: `The environment:
+
+  GARRET_REPO        the repository to take where none is given
+  GARRET_PASSPHRASE  the passphrase, so that it is not asked for
+  GARRET_KEYS_DIR    the folder of the key files
+  GARRET_CACHE_DIR   the folder for what this machine remembers of repositories
+
+Questions are answered with yes by variables that are set to something other than no:
+
+  GARRET_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK  store into an unencrypted repository that is new to this machine
+  GARRET_RELOCATED_REPO_ACCESS_IS_OK            store into a repository that was elsewhere before
+  GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING           repair a repository
+
+Apart from GARRET_REPO, each also goes by the name that begins with ATTIC_.`,
+	}
+}
+
+// errWarnings ends a command that has done what it could, and has told already what it could not.
+var errWarnings = errors.New("done with warnings")
+
+// usageError is a command line that makes no sense.
+type usageError struct{ msg string }
+
+func (e *usageError) Error() string { return e.msg }
+
+// refusedError is a question whose answer was no, or that nobody could answer.
+type refusedError struct{ msg string }
+
+func (e *refusedError) Error() string { return e.msg }
+
+// kinds are the errors that have an exit code of their own, or of which there is more to say: what to do now.
+var kinds = []struct {
+	err    error
+	code   int
+	advice string
+}{
+	{errWarnings, exitWarning, ""},
+	{context.Canceled, exitInterrupted, ""},
+	{repository.ErrNotExist, exitNoRepository, `"garret init" makes one`},
+	{repository.ErrInvalid, exitNoRepository, ""},
+	{repository.ErrLocked, exitLocked, "try again later, or wait with --lock-wait"},
+	{envelope.ErrWrongPassphrase, exitKey, ""},
+	{envelope.ErrNoPassphrase, exitKey, "set GARRET_PASSPHRASE, or run it at a terminal"},
+	{envelope.ErrNoKeyfile, exitKey, "set GARRET_KEYS_DIR to the folder where it is, or bring it back from its copy"},
+	{envelope.ErrKeyfile, exitKey, ""},
+	{repository.ErrCheckNeeded, exitError, `"garret check --repair" mends it`},
+	{catalog.ErrNoManifest, exitError, `"garret check" finds out what is damaged`},
+	{repository.ErrExists, exitError, "choose another path, or empty that one"},
+	{backup.ErrArchiveExists, exitError, "choose another name"},
+	{repository.ErrReadOnly, exitError, ""},
+	{syscall.ENOSPC, exitError, "free some space and do it again: what was there before is unchanged"},
+	{syscall.EDQUOT, exitError, "free some space and do it again: what was there before is unchanged"},
+	{repository.ErrIntegrity, exitError, `"garret check" finds out what is damaged`},
+}
+
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	for _, k := range kinds {
+		if errors.Is(err, k.err) {
+			return k.code
+		}
+	}
+	return exitError
+}
+
+// message returns the line about the error that ended a command: what happened, to what, and what to do now.
+func message(err error) string {
+	switch {
+	case err == nil, err == errWarnings:
+		return ""
+	case errors.Is(err, context.Canceled):
+		return "interrupted; nothing was changed that is not whole"
+	}
+	msg := oneLine(err)
+	for _, k := range kinds {
+		if errors.Is(err, k.err) {
+			if k.advice != "" {
+				msg += "; " + k.advice
+			}
+			break
+		}
+	}
+	return msg
+}
+
+// aboutFile returns the line about what went wrong with a file, in which its path stands once.
+func aboutFile(path string, err error) string {
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) && err == error(pathErr) {
+		return fmt.Sprintf("%s: cannot %s: %v", quotePath(pathErr.Path), pathErr.Op, pathErr.Err)
+	}
+	return quotePath(path) + ": " + oneLine(err)
+}
+
+// quotePath shows a path as it is unless that would be misleading.
+func quotePath(path string) string {
+	if strings.ContainsAny(path, "\n\t") || path == "" {
+		return fmt.Sprintf("%q", path)
+	}
+	return path
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

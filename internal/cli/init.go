@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"garret/internal/catalog"
+	"garret/internal/envelope"
+	"garret/internal/location"
+	"garret/internal/ui"
+	"garret/repository"
+)
+
+func (a *app) initCommand() *cobra.Command {
+	var encryption string
+	cmd := &cobra.Command{
+		Use:   "init [-e none|passphrase|keyfile] [REPO]",
+		Short: "Make a new repository",
+		Long: `Make a new repository in a folder that does not exist or is empty.
+
+  -e none        nothing is encrypted
+  -e passphrase  the key is derived from a passphrase, which cannot be changed later
+  -e keyfile     the key is random, and kept in a file on this machine that is protected by a passphrase; to read the
+                 repository takes both, so keep a copy of the file elsewhere`,
+		Args: args(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			typ, err := envelope.ParseType(encryption)
+			if err != nil {
+				return &usageError{err.Error()}
+			}
+			loc, err := a.location(optional(args, 0), false)
+			if err != nil {
+				return err
+			}
+			s, keyfile, err := a.create(cmd.Context(), loc, typ)
+			if err != nil {
+				return err
+			}
+			switch typ {
+			case envelope.PlaintextType:
+				a.ui.Printf("Repository %q is made. It is not encrypted: whoever can read it can read what is backed up.", loc)
+			case envelope.PassphraseType:
+				a.ui.Printf("Repository %q is made. Without the passphrase nobody can read it, you neither.", loc)
+			case envelope.KeyfileType:
+				a.ui.Printf("Repository %q is made. Its key is %q: without that file nobody can read it, you neither. "+
+					"Keep a copy of it elsewhere.", loc, keyfile)
+			}
+			return s.Close()
+		},
+	}
+	cmd.Flags().StringVarP(&encryption, "encryption", "e", "none", "none, passphrase or keyfile")
+	return cmd
+}
+
+// create makes a repository and opens it for storing. It also returns the path of the key file, if there is one.
+func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Type) (_ *session, keyfile string, err error) {
+	var pass, dir string
+	if typ.Encrypts() {
+		if pass, err = a.newPassphrase(); err != nil {
+			return nil, "", err
+		}
+	}
+	if typ == envelope.KeyfileType { // find out early that it cannot be written
+		if dir, err = envelope.KeysDir(); err != nil {
+			return nil, "", err
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, "", fmt.Errorf("make the folder for key files: %w", err)
+		}
+	}
+	repo, err := repository.Create(ctx, loc.Path, a.storeOptions(true))
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() {
+		if err != nil {
+			repo.Close()
+		}
+	}()
+	key := envelope.NewPlaintext()
+	switch typ {
+	case envelope.PassphraseType:
+		key, err = envelope.NewPassphrase(repo.ID(), pass)
+	case envelope.KeyfileType:
+		keyfile = envelope.KeyfilePath(dir, loc.Host, loc.Path)
+		if key, err = envelope.NewKeyfile(repo.ID()); err == nil {
+			err = key.SaveKeyfile(keyfile, pass)
+		}
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	known, err := a.lookUp(repo.ID())
+	if err != nil {
+		return nil, "", err
+	}
+	useNonces(ctx, key, repo, known, nil)
+	cat, err := catalog.New(repo, key, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := cat.Save(ctx, repo, cat.Manifest.Archives); err != nil {
+		return nil, "", err
+	}
+	if err := repo.Commit(ctx); err != nil {
+		return nil, "", err
+	}
+	return &session{app: a, store: true, repo: repo, cat: cat, loc: loc, known: known}, keyfile, nil
+}
+
+// newPassphrase returns the passphrase for a new repository.
+func (a *app) newPassphrase() (string, error) {
+	if pass, ok := envelope.EnvPassphrase(); ok {
+		return pass, nil
+	}
+	pass, err := a.ui.NewPassphrase("New passphrase: ")
+	if errors.Is(err, ui.ErrNoTerminal) {
+		return "", envelope.ErrNoPassphrase
+	}
+	return pass, err
+}

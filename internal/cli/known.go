@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"garret/internal/envelope"
+	"garret/internal/location"
+	"garret/internal/ui"
+	"garret/repository"
+)
+
+// A known is what this machine remembers of a repository that it has had to do with. As in Attic, it is there so that
+// nobody is made to store into a repository other than the one they mean:
+//
+//   - An unencrypted repository that is not known can be anybody's, put in the place of the right one.
+//   - A repository that has moved can be one that was moved by somebody else.
+//   - A repository that had a key and has none now, or one of another type, is not the same.
+//
+// The last is refused always, the others raise a question before anything is stored. To read asks nothing.
+type known struct {
+	dir    string // this repository's own folder, which may not exist
+	record *knownRecord
+}
+
+// knownRecord is the content of the file known.json in that folder.
+type knownRecord struct {
+	Location string    `json:"location"`
+	KeyType  string    `json:"key_type"`
+	Manifest time.Time `json:"manifest"` // when the latest manifest was written that we know of
+}
+
+// lookUp returns what is known of the repository with an id. A record that cannot be read is none.
+func (a *app) lookUp(id repository.ID) (*known, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	k := &known{dir: filepath.Join(cache, id.String())}
+	data, err := os.ReadFile(k.file())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return k, nil
+	case err != nil:
+		return nil, err
+	}
+	var r knownRecord
+	if err := json.Unmarshal(data, &r); err != nil {
+		a.ui.Printf("garret: what was known of the repository is damaged, and forgotten: %q: %v", k.file(), err)
+		return k, nil
+	}
+	k.record = &r
+	return k, nil
+}
+
+func (k *known) file() string { return filepath.Join(k.dir, "known.json") }
+
+// isAt reports whether the repository is known, and known to be at a location.
+func (k *known) isAt(loc location.Location) bool {
+	return k.record != nil && k.record.Location == loc.Repository().String()
+}
+
+// admit decides whether a repository may be used, for storing or for reading alone.
+func (k *known) admit(a *app, loc location.Location, typ envelope.Type, store bool) error {
+	where := loc.Repository().String()
+	if k.record == nil {
+		if typ.Encrypts() || !store {
+			return nil
+		}
+		return a.ask("UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK",
+			fmt.Sprintf("repository %q is not encrypted, and this machine has not used it before", where), "Store into it?")
+	}
+	if k.record.KeyType != typ.String() {
+		return &refusedError{fmt.Sprintf("repository %q had encryption %q when it was last used, and has %q now: "+
+			"it is not the same; if it is meant to be, remove %q", where, k.record.KeyType, typ, k.file())}
+	}
+	if !k.isAt(loc) && store {
+		return a.ask("RELOCATED_REPO_ACCESS_IS_OK",
+			fmt.Sprintf("repository %q was at %q when it was last used", where, k.record.Location), "Store into it?")
+	}
+	return nil
+}
+
+// ask tells something and asks whether to go on all the same.
+func (a *app) ask(variable, what, question string) error {
+	if yes(variable) {
+		return nil
+	}
+	ok, err := a.ui.Confirm(what + ". " + question)
+	switch {
+	case errors.Is(err, ui.ErrNoTerminal):
+		return &refusedError{what + "; set GARRET_" + variable + "=yes if that is right"}
+	case err != nil:
+		return err
+	case !ok:
+		return &refusedError{"not done, as you said"}
+	}
+	return nil
+}
+
+// compare warns of a repository that has gone back in time. What is encrypted now stays safe (see envelope), but
+// somebody may miss an archive.
+func (k *known) compare(a *app, loc location.Location, manifest time.Time) {
+	if k.record != nil && manifest.Before(k.record.Manifest) {
+		a.ui.Printf("garret: repository %q is older (%s) than when it was last used (%s): an older copy has taken its place",
+			loc.Repository(), manifest.Local().Format(time.DateTime), k.record.Manifest.Local().Format(time.DateTime))
+	}
+}
+
+// remember writes down how a repository is now, if that is not known.
+func (k *known) remember(loc location.Location, typ envelope.Type, manifest time.Time) error {
+	r := knownRecord{Location: loc.Repository().String(), KeyType: typ.String(), Manifest: manifest}
+	if k.record != nil && *k.record == r {
+		return nil
+	}
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(k.file(), append(data, '\n')); err != nil {
+		return fmt.Errorf("remember the repository: %w", err)
+	}
+	k.record = &r
+	return nil
+}
+
+// replaceFile writes a file as a whole or not at all. It need not outlive a power failure.
+func replaceFile(path string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
+}

@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"garret/internal/location"
+	"garret/repository"
+)
+
+func (a *app) objectCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "object",
+		Short: "Handle the objects of a repository as they are stored",
+		Long: `Handle the objects of a repository as they are stored: no key is needed, and nothing is decrypted. An object is named
+by its id, 64 hexadecimal digits.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			return &usageError{"garret object needs one of: list, get, put, delete"}
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
+	cmd.AddCommand(a.objectListCommand(), a.objectGetCommand(), a.objectPutCommand(), a.objectDeleteCommand())
+	return cmd
+}
+
+func (a *app) objectListCommand() *cobra.Command {
+	var digest bool
+	cmd := &cobra.Command{
+		Use:   "list [REPO]",
+		Short: "List the ids of all objects",
+		Args:  args(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			repo, _, err := a.objects(cmd, args, false)
+			if err != nil {
+				return err
+			}
+			defer repo.Close()
+			out := bufio.NewWriter(a.stdout)
+			defer func() { err = errors.Join(err, out.Flush()) }()
+			for id, err := range repo.All(cmd.Context()) {
+				if err != nil {
+					return err
+				}
+				if !digest {
+					fmt.Fprintln(out, id)
+					continue
+				}
+				data, err := repo.Get(cmd.Context(), id)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(out, "%v %x\n", id, sha256.Sum256(data))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&digest, "digest", false, "add the SHA-256 of each value")
+	return cmd
+}
+
+func (a *app) objectGetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get [REPO] ID...",
+		Short: "Write objects to standard output",
+		Args:  args(1, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			repo, ids, err := a.objects(cmd, args, false)
+			if err != nil {
+				return err
+			}
+			defer repo.Close()
+			for _, id := range ids {
+				data, err := repo.Get(cmd.Context(), id)
+				if err != nil {
+					return fmt.Errorf("get object %v: %w", id, err)
+				}
+				if _, err := a.stdout.Write(data); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) objectPutCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "put [REPO] ID...",
+		Short: "Store standard input as an object, and commit",
+		Long:  `Store standard input as an object, or as several with the same value, and commit. Objects that exist are replaced.`,
+		Args:  args(1, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			repo, ids, err := a.objects(cmd, args, true)
+			if err != nil {
+				return err
+			}
+			defer repo.Close()
+			data, err := io.ReadAll(io.LimitReader(a.stdin, repository.MaxObjectSize+1))
+			if err != nil {
+				return fmt.Errorf("read standard input: %w", err)
+			}
+			for _, id := range ids {
+				if err := repo.Put(cmd.Context(), id, data); err != nil {
+					return fmt.Errorf("put object %v: %w", id, err)
+				}
+			}
+			return repo.Commit(cmd.Context())
+		},
+	}
+}
+
+func (a *app) objectDeleteCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "delete [REPO] ID...",
+		Short: "Delete objects, and commit",
+		Long:  `Delete objects, and commit. If one of them does not exist, none is deleted.`,
+		Args:  args(1, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			repo, ids, err := a.objects(cmd, args, true)
+			if err != nil {
+				return err
+			}
+			defer repo.Close()
+			for _, id := range ids {
+				if err := repo.Delete(cmd.Context(), id); err != nil {
+					return fmt.Errorf("delete object %v: %w", id, err)
+				}
+			}
+			return repo.Commit(cmd.Context())
+		},
+	}
+}
+
+// objects opens the repository that the arguments of an object command begin with, and reads the ids that follow.
+// The repository is left out if GARRET_REPO is set and all are ids.
+func (a *app) objects(cmd *cobra.Command, args []string, write bool) (*repository.Repository, []repository.ID, error) {
+	repo := ""
+	if len(args) > 0 {
+		if _, err := repository.ParseID(args[0]); err != nil || os.Getenv(repoVar) == "" {
+			repo, args = args[0], args[1:]
+		}
+	}
+	loc, err := a.location(repo, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	var ids []repository.ID
+	for _, arg := range args {
+		id, err := repository.ParseID(arg)
+		if err != nil {
+			return nil, nil, &usageError{err.Error()}
+		}
+		ids = append(ids, id)
+	}
+	if len(ids) == 0 && cmd.Name() != "list" {
+		return nil, nil, &usageError{"no object is named; the usage is: " + cmd.UseLine()}
+	}
+	r, err := a.openStore(cmd.Context(), loc, write)
+	return r, ids, err
+}
+
+// anyLocation reads the location of a repository or of an archive.
+func (a *app) anyLocation(arg string) (location.Location, error) {
+	l, err := location.Parse(arg)
+	return a.location(arg, err == nil && l.Archive != "")
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"garret/internal/catalog"
+	"garret/internal/envelope"
+	"garret/internal/location"
+	"garret/internal/ui"
+	"garret/repository"
+)
+
+// A session is an open repository and its key.
+type session struct {
+	app   *app
+	store bool // it was opened for storing
+	repo  *repository.Repository
+	cat   *catalog.Catalog
+	loc   location.Location
+	known *known
+}
+
+// openStore opens the repository of a location without its key.
+func (a *app) openStore(ctx context.Context, loc location.Location, exclusive bool) (*repository.Repository, error) {
+	return repository.Open(ctx, loc.Path, a.storeOptions(exclusive))
+}
+
+func (a *app) storeOptions(exclusive bool) *repository.Options {
+	return &repository.Options{
+		Exclusive: exclusive,
+		LockWait:  a.lockWait,
+		Warn:      func(err error) { a.ui.Printf("garret: %s", oneLine(err)) },
+	}
+}
+
+// open opens the repository of a location for reading or, exclusively, for storing into it. The latter may raise a
+// question, see known.
+func (a *app) open(ctx context.Context, loc location.Location, exclusive bool) (s *session, err error) {
+	repo, err := a.openStore(ctx, loc, exclusive)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			repo.Close()
+		}
+	}()
+	env, err := catalog.Manifest(ctx, repo)
+	if err != nil {
+		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
+	}
+	typ, err := envelope.Detect(env)
+	if err != nil {
+		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
+	}
+	known, err := a.lookUp(repo.ID())
+	if err != nil {
+		return nil, err
+	}
+	if err := known.admit(a, loc, typ, exclusive); err != nil {
+		return nil, err
+	}
+	key, err := envelope.OpenKey(envelope.OpenOptions{
+		RepositoryID: repo.ID(),
+		Location:     loc.Repository().String(),
+		Envelope:     env,
+		Ask:          a.askPassphrase,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
+	}
+	cat, err := catalog.New(repo, key, env)
+	if err != nil {
+		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
+	}
+	known.compare(a, loc, cat.Manifest.Timestamp)
+	if exclusive {
+		useNonces(ctx, key, repo, known, env)
+	}
+	return &session{app: a, store: exclusive, repo: repo, cat: cat, loc: loc, known: known}, nil
+}
+
+// Close closes the repository, which rolls back what has not been committed. What is known of it is brought up to
+// date, but only storing makes a repository known, as only then somebody has been asked.
+func (s *session) Close() error {
+	if s.store || s.known.isAt(s.loc) {
+		if err := s.known.remember(s.loc, s.cat.Key.Type(), s.cat.Manifest.Timestamp); err != nil && s.store {
+			s.app.ui.Printf("garret: %s", oneLine(err))
+		}
+	}
+	return s.repo.Close()
+}
+
+func (a *app) askPassphrase(prompt string) (string, error) {
+	pass, err := a.ui.Passphrase(prompt)
+	if errors.Is(err, ui.ErrNoTerminal) {
+		return "", envelope.ErrNoPassphrase
+	}
+	return pass, err
+}
+
+// useNonces gives a key its counters. env is the manifest's envelope, nil if there is none yet.
+func useNonces(ctx context.Context, key *envelope.Key, repo *repository.Repository, k *known, env []byte) {
+	if key.Type().Encrypts() {
+		key.UseNonces(envelope.NewNonceReserver(nonceFiles{ctx, repo}, filepath.Join(k.dir, "nonce"), envelope.NonceEnd(env)))
+	}
+}
+
+// nonceFiles are the small files of a repository, for as long as a context lasts.
+type nonceFiles struct {
+	ctx  context.Context
+	repo *repository.Repository
+}
+
+func (f nonceFiles) ReadFile(name string) ([]byte, error) { return f.repo.ReadFile(name) }
+
+func (f nonceFiles) WriteFile(name string, data []byte) error {
+	return f.repo.WriteFile(f.ctx, name, data)
+}
+
+// cacheDir returns the folder for what this machine remembers.
+func cacheDir() (string, error) {
+	for _, name := range []string{"GARRET_CACHE_DIR", "ATTIC_CACHE_DIR"} {
+		if dir := os.Getenv(name); dir != "" {
+			return dir, nil
+		}
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the folder for caches: %w; set GARRET_CACHE_DIR", err)
+	}
+	return filepath.Join(dir, "garret"), nil
+}

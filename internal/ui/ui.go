@@ -1,0 +1,212 @@
+// Package ui speaks with the person at the terminal: messages and progress on standard error, questions where there is
+// somebody to answer. What a command is asked for goes to standard output, and is none of this package's business.
+package ui
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+)
+
+// ErrNoTerminal is returned where something must be asked and there is nobody to answer.
+var ErrNoTerminal = errors.New("there is no terminal to ask at")
+
+// A UI is one conversation. It is safe for concurrent use.
+type UI struct {
+	in  *os.File // nil or no terminal: nobody answers
+	err io.Writer
+
+	mu       sync.Mutex
+	answers  *bufio.Reader
+	progress *mpb.Progress // while there is some
+}
+
+// New returns a UI that shows messages on err and reads answers from in. It asks questions and shows progress only if
+// both are terminals.
+func New(in io.Reader, err io.Writer) *UI {
+	u := &UI{err: err}
+	if f, ok := in.(*os.File); ok && isTerminal(f) && isTerminal(err) {
+		u.in = f
+		u.answers = bufio.NewReader(f)
+	}
+	return u
+}
+
+func isTerminal(v any) bool {
+	f, ok := v.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// Printf shows a message, on lines of its own.
+func (u *UI) Printf(format string, args ...any) {
+	msg := Printable(strings.TrimSuffix(fmt.Sprintf(format, args...), "\n")) + "\n"
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.progress != nil {
+		if _, err := u.progress.Write([]byte(msg)); err == nil {
+			return
+		}
+	}
+	io.WriteString(u.err, msg)
+}
+
+// Printable returns a text with control characters made visible: names of files may hold any, and a terminal obeys.
+// Line feeds and tabs are left.
+func Printable(s string) string {
+	clean := func(r rune) bool { return (r < ' ' && r != '\n' && r != '\t') || (r >= 0x7f && r < 0xa0) }
+	if strings.IndexFunc(s, clean) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if clean(r) {
+			fmt.Fprintf(&b, "\\x%02x", r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// Confirm asks a question whose answer is yes or no. No is the default. Without a terminal it returns ErrNoTerminal.
+func (u *UI) Confirm(question string) (bool, error) {
+	if u.in == nil {
+		return false, ErrNoTerminal
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fmt.Fprintf(u.err, "%s [y/N] ", Printable(question))
+	line, err := u.answers.ReadString('\n')
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	answer := strings.ToLower(strings.TrimSpace(line))
+	return answer == "y" || answer == "yes", nil
+}
+
+// Passphrase asks for a passphrase, which is not shown. Without a terminal it returns ErrNoTerminal.
+func (u *UI) Passphrase(prompt string) (string, error) {
+	if u.in == nil {
+		return "", ErrNoTerminal
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fmt.Fprint(u.err, Printable(prompt))
+	pass, err := term.ReadPassword(int(u.in.Fd()))
+	fmt.Fprintln(u.err)
+	return string(pass), err
+}
+
+// NewPassphrase asks for a new passphrase twice, until both are equal.
+func (u *UI) NewPassphrase(prompt string) (string, error) {
+	for {
+		first, err := u.Passphrase(prompt)
+		if err != nil {
+			return "", err
+		}
+		second, err := u.Passphrase("The same again: ")
+		if err != nil {
+			return "", err
+		}
+		if first == second {
+			return first, nil
+		}
+		u.Printf("These were not the same.")
+	}
+}
+
+// Count is what a progress line shows.
+type Count struct {
+	Files, Bytes int64
+	Path         string // at work on
+}
+
+// Progress shows a line that is renewed a few times a second with what count returns, until stop is called. Without a
+// terminal it does nothing.
+func (u *UI) Progress(count func() Count) (stop func()) {
+	if !isTerminal(u.err) {
+		return func() {}
+	}
+	begin := time.Now()
+	p := mpb.New(mpb.WithOutput(u.err), mpb.WithRefreshRate(200*time.Millisecond), mpb.WithAutoRefresh())
+	line := func(s decor.Statistics) string {
+		c := count()
+		text := fmt.Sprintf("%s files  %s  %s  ", humanize.Comma(c.Files), Bytes(c.Bytes), Rate(c.Bytes, time.Since(begin)))
+		if room := s.AvailableWidth - len(text) - 1; room > 8 {
+			text += shorten(Printable(c.Path), room)
+		}
+		return text
+	}
+	bar, err := p.Add(0, mpb.NopStyle().Build(), mpb.PrependDecorators(decor.Any(line)), mpb.BarRemoveOnComplete())
+	if err != nil {
+		return func() {}
+	}
+	u.mu.Lock()
+	u.progress = p
+	u.mu.Unlock()
+	return func() {
+		u.mu.Lock()
+		u.progress = nil
+		u.mu.Unlock()
+		bar.Abort(true)
+		p.Wait()
+	}
+}
+
+// shorten cuts out the middle of a text that is longer than a number of characters.
+func shorten(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	head := (n - 1) / 2
+	return string(r[:head]) + "…" + string(r[len(r)-(n-1-head):])
+}
+
+// Bytes writes a size for people, in units of 1000.
+func Bytes(n int64) string { return humanize.Bytes(uint64(max(n, 0))) }
+
+// Rate writes a speed for people.
+func Rate(n int64, d time.Duration) string {
+	if d <= 0 {
+		return "–"
+	}
+	return Bytes(int64(float64(n)/d.Seconds())) + "/s"
+}
+
+// Duration writes a time that something took, for people.
+func Duration(d time.Duration) string {
+	switch {
+	case d < 10*time.Second:
+		return fmt.Sprintf("%.2f s", d.Seconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	default:
+		d = d.Round(time.Second)
+		if d >= time.Hour {
+			return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
+		}
+		return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+}
+
+// Plural writes a number of things, of which the word for one is given and that for many ends in s.
+func Plural(n int64, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	if strings.HasSuffix(one, "y") {
+		one = strings.TrimSuffix(one, "y") + "ie"
+	}
+	return humanize.Comma(n) + " " + one + "s"
+}

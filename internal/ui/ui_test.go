@@ -1,0 +1,50 @@
+package ui
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestNobodyIsAskedWithoutATerminal(t *testing.T) {
+	var out bytes.Buffer
+	u := New(strings.NewReader("y\n"), &out)
+	if _, err := u.Confirm("Really?"); !errors.Is(err, ErrNoTerminal) {
+		t.Errorf("Confirm: %v", err)
+	}
+	if _, err := u.NewPassphrase("Passphrase: "); !errors.Is(err, ErrNoTerminal) {
+		t.Errorf("NewPassphrase: %v", err)
+	}
+	u.Progress(func() Count { t.Error("progress is counted"); return Count{} })()
+	if out.Len() != 0 {
+		t.Errorf("shown: %q", out.String())
+	}
+}
+
+func TestMessagesCannotControlTheTerminal(t *testing.T) {
+	var out bytes.Buffer
+	New(nil, &out).Printf("%s: it is\n", "a\x1b[2Jb\rc\u009bd")
+	if got, want := out.String(), `a\x1b[2Jb\x0dc\x9bd: it is`+"\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestNumbersForPeople(t *testing.T) {
+	for got, want := range map[string]string{
+		Bytes(1_234_567):                         "1.2 MB",
+		Bytes(-1):                                "0 B",
+		Rate(5_000_000, 2*time.Second):           "2.5 MB/s",
+		Duration(1234 * time.Millisecond):        "1.23 s",
+		Duration(61 * time.Second):               "1 min 01 s",
+		Duration(2*time.Hour + 125*time.Second):  "2 h 02 min",
+		Plural(1, "file"):                        "1 file",
+		Plural(12345, "directory"):               "12,345 directories",
+		shorten("a/long/path/to/a/file.txt", 11): "a/lon…e.txt",
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
