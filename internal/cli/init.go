@@ -98,7 +98,7 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 	if err != nil {
 		return nil, "", err
 	}
-	useNonces(ctx, key, repo, known, nil)
+	useNonces(key, repo, known, nil)
 	cat, err := catalog.New(repo, key, nil)
 	if err != nil {
 		return nil, "", err

@@ -39,16 +39,20 @@ func (a *app) storeOptions(exclusive bool) *repository.Options {
 
 // open opens the repository of a location for reading or, exclusively, for storing into it. The latter may raise a
 // question, see known.
-func (a *app) open(ctx context.Context, loc location.Location, exclusive bool) (s *session, err error) {
+func (a *app) open(ctx context.Context, loc location.Location, exclusive bool) (*session, error) {
 	repo, err := a.openStore(ctx, loc, exclusive)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			repo.Close()
-		}
-	}()
+	s, err := a.unlock(ctx, repo, loc, exclusive)
+	if err != nil {
+		repo.Close()
+	}
+	return s, err
+}
+
+// unlock finds the key of an open repository, and what it opens. After an error the repository is still open.
+func (a *app) unlock(ctx context.Context, repo *repository.Repository, loc location.Location, exclusive bool) (*session, error) {
 	env, err := catalog.Manifest(ctx, repo)
 	if err != nil {
 		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
@@ -79,7 +83,7 @@ func (a *app) open(ctx context.Context, loc location.Location, exclusive bool) (
 	}
 	known.compare(a, loc, cat.Manifest.Timestamp)
 	if exclusive {
-		useNonces(ctx, key, repo, known, env)
+		useNonces(key, repo, known, env)
 	}
 	return &session{app: a, store: exclusive, repo: repo, cat: cat, loc: loc, known: known}, nil
 }
@@ -104,22 +108,10 @@ func (a *app) askPassphrase(prompt string) (string, error) {
 }
 
 // useNonces gives a key its counters. env is the manifest's envelope, nil if there is none yet.
-func useNonces(ctx context.Context, key *envelope.Key, repo *repository.Repository, k *known, env []byte) {
+func useNonces(key *envelope.Key, repo *repository.Repository, k *known, env []byte) {
 	if key.Type().Encrypts() {
-		key.UseNonces(envelope.NewNonceReserver(nonceFiles{ctx, repo}, filepath.Join(k.dir, "nonce"), envelope.NonceEnd(env)))
+		key.UseNonces(envelope.NewNonceReserver(repo, filepath.Join(k.dir, "nonce"), envelope.NonceEnd(env)))
 	}
-}
-
-// nonceFiles are the small files of a repository, for as long as a context lasts.
-type nonceFiles struct {
-	ctx  context.Context
-	repo *repository.Repository
-}
-
-func (f nonceFiles) ReadFile(name string) ([]byte, error) { return f.repo.ReadFile(name) }
-
-func (f nonceFiles) WriteFile(name string, data []byte) error {
-	return f.repo.WriteFile(f.ctx, name, data)
 }
 
 // cacheDir returns the folder for what this machine remembers.
