@@ -171,7 +171,7 @@ func (c *check) findLast() error {
 	claims := []int64{indexed}
 	if st, err := readState(r.store); err == nil {
 		claims = append(claims, int64(st.transaction))
-		(&index{tables: st.tables}).close()
+		st.close()
 	}
 	if c.last, err = r.lastCommitted(-1); err != nil {
 		return err

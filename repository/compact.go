@@ -53,9 +53,6 @@ func (r *Repository) idle() error {
 	return r.usableLocked()
 }
 
-// minTombstones is the number of DELETE entries from which on they can be a reason for compaction.
-const minTombstones = 16384
-
 // compact compacts the segments of which the given fraction is dead. DELETE entries do not count, for whether they are
 // still needed depends on other segments; when there is one for every two objects, all segments with something dead are
 // compacted, after which next to none is needed.
@@ -77,7 +74,7 @@ func (r *Repository) compact(ctx context.Context, threshold float64) error {
 	for _, g := range r.garbage {
 		tombstones += g.tombstones
 	}
-	if tombstones > max(minTombstones, r.index.count/2) {
+	if tombstones > max(r.opts.tuning.tombstones, r.index.count/2) {
 		if err := r.flushBase(); err != nil {
 			return err
 		}

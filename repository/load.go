@@ -34,7 +34,7 @@ func (r *Repository) load(ctx context.Context) error {
 		claims = append(claims, int64(st.transaction))
 		var ok bool
 		if ok, err = st.matches(r.store); !ok {
-			(&index{tables: st.tables}).close()
+			st.close()
 			st = nil
 		}
 	}
@@ -67,7 +67,7 @@ func (r *Repository) load(ctx context.Context) error {
 	if err := r.replay(ctx, from); err != nil {
 		return err
 	}
-	if r.tail.isOverBudget() {
+	if r.tail.exceeds(r.opts.tuning.tail) {
 		r.keep(ctx)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"garret/repository/segment"
 	"garret/repository/storage"
 )
 
@@ -35,6 +36,21 @@ type Options struct {
 	// in a folder, of a repository that is created. 0 stands for the defaults.
 	MaxSegmentSize    int64
 	SegmentsPerFolder uint32
+
+	tuning tuning
+}
+
+// tuning is what tests set smaller than is useful, to have more happen.
+type tuning struct {
+	tail       tail // what is not yet worth a table
+	layer      int  // entries below which a table is not left as it is
+	tombstones int  // DELETE entries from which on they can be a reason for compaction
+}
+
+var defaultTuning = tuning{
+	tail:       tail{bytes: 4 << 20, segments: 32, entries: 2000}, // what a replay reads in a few milliseconds
+	layer:      4000,
+	tombstones: 16384,
 }
 
 // Values of Options.CompactThreshold.
@@ -56,6 +72,9 @@ func (o *Options) withDefaults() Options {
 	}
 	if d.MaxSegmentSize == 0 {
 		d.MaxSegmentSize = DefaultMaxSegmentSize
+	}
+	if d.tuning == (tuning{}) {
+		d.tuning = defaultTuning
 	}
 	if d.SegmentsPerFolder == 0 {
 		d.SegmentsPerFolder = DefaultSegmentsPerFolder
@@ -102,15 +121,8 @@ type tail struct {
 	entries  int
 }
 
-// The budget of the tail: what a replay reads in a few milliseconds.
-const (
-	tailBytes    = 4 << 20
-	tailSegments = 32
-	tailEntries  = 2000
-)
-
-func (t tail) isOverBudget() bool {
-	return t.bytes > tailBytes || t.segments > tailSegments || t.entries > tailEntries
+func (t tail) exceeds(budget tail) bool {
+	return t.bytes > budget.bytes || t.segments > budget.segments || t.entries > budget.entries
 }
 
 // Create makes a new repository in the directory path, which must not exist or be empty (else ErrExists), and opens it
@@ -131,6 +143,10 @@ func CreateIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, 
 	opts := o.withDefaults()
 	c, err := newConfig(&opts)
 	if err == nil {
+		s.SetSegmentsPerFolder(c.segmentsPerFolder)
+		err = writeFirstCommit(s)
+	}
+	if err == nil {
 		err = storage.WriteFile(s, readmeName, []byte(readmeText))
 	}
 	if err == nil {
@@ -141,19 +157,29 @@ func CreateIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, 
 		return nil, fmt.Errorf("create repository %q: %w", s, err)
 	}
 	opts.Exclusive = true
-	r, err := OpenIn(ctx, s, &opts)
+	return OpenIn(ctx, s, &opts)
+}
+
+// writeFirstCommit writes segment 0, with nothing but a COMMIT, so that a log without any is known to be damaged.
+func writeFirstCommit(s storage.Storage) error {
+	if err := s.RemoveSegment(0); err != nil && !errors.Is(err, fs.ErrNotExist) { // of an interrupted creation
+		return err
+	}
+	w, err := s.CreateSegment(0)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	// An empty commit, so that a log without any is known to be damaged.
-	if err := r.removeAbove(-1); err != nil {
-		return nil, errors.Join(fmt.Errorf("create repository %q: %w", s, err), r.Close())
+	_, err = w.Write(append([]byte(segment.Magic), segment.CommitEntry[:]...))
+	if err == nil {
+		err = w.Seal()
 	}
-	r.appender = newAppender(r, 0)
-	if err := r.commit(r.appender); err != nil {
-		return nil, errors.Join(fmt.Errorf("create repository %q: %w", s, err), r.Close())
+	if closeErr := w.Close(); err == nil {
+		err = closeErr
 	}
-	return r, nil
+	if err == nil {
+		err = s.SyncSegments()
+	}
+	return err
 }
 
 // Open opens the repository in the directory path. It fails with ErrNotExist, ErrInvalid, ErrLocked or ErrCheckNeeded as

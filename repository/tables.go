@@ -49,6 +49,8 @@ type state struct {
 	garbage     map[uint32]garbage
 }
 
+func (st *state) close() { (&index{tables: st.tables}).close() }
+
 func (st *state) encode() []byte {
 	le := binary.LittleEndian
 	b := append([]byte(nil), tablesMagic...)
@@ -102,10 +104,10 @@ func readState(s storage.Storage) (st *state, err error) {
 	if n > len(b)/perTable {
 		return nil, void
 	}
+	opened := st
 	defer func() {
 		if err != nil {
-			(&index{tables: st.tables}).close()
-			st = nil
+			opened.close()
 		}
 	}()
 	for range n {
@@ -301,7 +303,7 @@ func (r *Repository) layers(transaction uint32, base bool) ([]*table, error) {
 		return x.tables, r.ensureSums(x.tables)
 	}
 	n, merged := len(x.tail), 0
-	for merged < len(x.tables) && (base || x.tables[merged].file.Len() < growth*max(n, 1000)) {
+	for merged < len(x.tables) && (base || x.tables[merged].file.Len() < max(growth*n, r.opts.tuning.layer)) {
 		n += x.tables[merged].file.Len()
 		merged++
 	}

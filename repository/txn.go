@@ -245,7 +245,7 @@ func (r *Repository) maintain(ctx context.Context) error {
 	if err == nil {
 		err = r.compact(ctx, r.opts.CompactThreshold)
 	}
-	if err == nil && r.tail.isOverBudget() {
+	if err == nil && r.tail.exceeds(r.opts.tuning.tail) {
 		err = r.flush()
 	}
 	return err

@@ -63,21 +63,13 @@ func CreateDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(path)
-	if err != nil {
+	if ok, err := isUnfinished(path); err != nil {
 		return nil, err
-	}
-	for _, e := range entries {
-		if name := e.Name(); name != "README" && name != dataFolder && name != lockName+tempSuffix {
-			return nil, exists
-		}
-	}
-	data := filepath.Join(path, dataFolder)
-	if err := os.Mkdir(data, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	if inside, err := os.ReadDir(data); err != nil || len(inside) > 0 {
+	} else if !ok {
 		return nil, exists
+	}
+	if err := os.Mkdir(filepath.Join(path, dataFolder), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
 	}
 	for _, p := range []string{path, filepath.Dir(filepath.Clean(path))} {
 		if err := syncFolder(p); err != nil {
@@ -85,6 +77,31 @@ func CreateDir(path string) (*Dir, error) {
 		}
 	}
 	return d, nil
+}
+
+// isUnfinished reports whether a directory holds no more than a creation that was interrupted can leave: no config, and
+// at most the first segment, without an entry.
+func isUnfinished(path string) (bool, error) {
+	first := filepath.Join(dataFolder, "0", "0")
+	allowed := []string{
+		".", dataFolder, filepath.Dir(first), first, "README", "README" + tempSuffix, lockName + tempSuffix,
+	}
+	ok := true
+	err := filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(path, p)
+		if err != nil || !slices.Contains(allowed, name) {
+			ok = false
+			return fs.SkipAll
+		}
+		if info, err := e.Info(); err == nil && name == first {
+			ok = info.Size() <= 17
+		}
+		return nil
+	})
+	return ok, err
 }
 
 func (d *Dir) String() string { return d.path }
