@@ -252,10 +252,13 @@ func TestNextDoesNotAllocate(t *testing.T) {
 func FuzzCutsFollowTheModel(f *testing.F) {
 	f.Add([]byte("foobarboobazfoobarboobaz"), uint8(2), uint8(2), uint8(2), uint32(1))
 	f.Add(make([]byte, 100), uint8(16), uint8(4), uint8(0), uint32(0))
+	buf := make([]byte, BufferSize)
 	f.Fuzz(func(t *testing.T, data []byte, window, maskBits, minSize uint8, seed uint32) {
 		w, mask, least := max(1, int(window)), uint32(1)<<(maskBits%32)-1, max(1, int(minSize))
 		want := model(data, w, mask, least, seed)
-		got := cuts(t, NewCustom(w, mask, least, seed), iotest.HalfReader(bytes.NewReader(data)), data)
+		c := NewCustom(w, mask, least, seed)
+		c.buf = buf
+		got := cuts(t, c, iotest.HalfReader(bytes.NewReader(data)), data)
 		if !slices.Equal(got, want) {
 			t.Errorf("%v, want %v", got, want)
 		}

@@ -269,9 +269,9 @@ func TestNoHistoryUsesACounterValueTwice(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	histories := 40
+	histories := 15
 	if testing.Short() {
-		histories = 5
+		histories = 3
 	}
 	type state struct {
 		files    *memFiles
