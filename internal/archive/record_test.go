@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -355,4 +356,22 @@ func FuzzItem(f *testing.F) {
 			t.Errorf("alone it is read, in the stream: %v", streamErr)
 		}
 	})
+}
+
+func TestItemOfManyChunksIsReadAtOnce(t *testing.T) {
+	want := &Item{Path: "large", HasChunks: true, Chunks: make([]Chunk, 500_000)}
+	stream := AppendItem(nil, want)
+	var d ItemDecoder
+	for len(stream) > 0 {
+		if _, ok, err := d.Next(); ok || err != nil {
+			t.Fatal("too early", err)
+		}
+		n := min(len(stream), 1000)
+		d.Feed(stream[:n])
+		stream = stream[n:]
+	}
+	it, ok, err := d.Next()
+	if !ok || err != nil || !slices.Equal(it.Chunks, want.Chunks) || d.Close() != nil {
+		t.Errorf("%v, %v, %d chunks", ok, err, len(it.Chunks))
+	}
 }

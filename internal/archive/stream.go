@@ -16,19 +16,7 @@ import (
 const MaxItemSize = 1 << 30
 
 // An ItemDecoder reads items from the chunks of an item stream. It holds no more than one chunk and one item. The zero value
-// is ready to use, by one goroutine:
-//
-//	for each chunk {
-//		d.Feed(data)
-//		for {
-//			it, ok, err := d.Next()
-//			if err != nil || !ok {
-//				break
-//			}
-//			// use it
-//		}
-//	}
-//	err := d.Close()
+// is ready to use, by one goroutine.
 type ItemDecoder struct {
 	buf     []byte
 	start   int   // in buf: where the next item begins
@@ -40,8 +28,11 @@ type ItemDecoder struct {
 
 // Feed adds the next chunk's data, which is copied. It should be called once Next has returned false.
 func (d *ItemDecoder) Feed(chunk []byte) {
-	n := copy(d.buf, d.buf[d.start:])
-	d.buf, d.start = append(d.buf[:n], chunk...), 0
+	if d.start > 0 { // else an item of many chunks would be moved for each
+		d.buf = d.buf[:copy(d.buf, d.buf[d.start:])]
+		d.start = 0
+	}
+	d.buf = append(d.buf, chunk...)
 }
 
 // Next returns the next item, which the caller owns, or false when more data is needed. Errors match

@@ -344,3 +344,33 @@ func FuzzMark(f *testing.F) {
 		}
 	})
 }
+
+// A repository is where the mark of all clients lies.
+var _ NonceFiles = (*repository.Repository)(nil)
+
+func TestRepositoryKeepsTheMark(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	repo, err := repository.Create(ctx, filepath.Join(dir, "repo"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := filepath.Join(dir, "cache", repo.ID().String(), "nonce")
+	first, err := NewNonceReserver(repo, client, 0).Reserve(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := repo.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if repo, err = repository.Open(ctx, filepath.Join(dir, "repo"), &repository.Options{Exclusive: true}); err != nil {
+		t.Fatal(err)
+	}
+	defer repo.Close()
+	if err := os.Remove(client); err != nil {
+		t.Fatal(err)
+	}
+	second, err := NewNonceReserver(repo, client, 0).Reserve(1)
+	if err != nil || second < first+reserveBlocks+gap {
+		t.Errorf("%#x, then %#x, %v", first, second, err)
+	}
+}
