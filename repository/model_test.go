@@ -21,6 +21,9 @@ import (
 // errCrash is what every operation of a storage fails with once it has crashed.
 var errCrash = errors.New("the power has failed")
 
+// errFault is what one operation fails with.
+var errFault = errors.New("input/output error")
+
 // model is what a repository must hold.
 type model map[ID]string
 
@@ -37,6 +40,7 @@ type run struct {
 	current   model   // with the open transaction
 	ops       int     // storage operations so far
 	crashAt   int     // the operation that fails, and all after it
+	faultAt   int     // the operation that fails, and nothing after it
 	trace     []string
 }
 
@@ -45,21 +49,50 @@ func (h *run) hook(string) error {
 	if h.crashAt > 0 && h.ops >= h.crashAt {
 		return errCrash
 	}
+	if h.ops == h.faultAt {
+		return errFault
+	}
 	return nil
 }
 
+func (h *run) faulted() bool { return h.faultAt > 0 && h.ops >= h.faultAt }
+
 func (h *run) crashed() bool { return h.crashAt > 0 && h.ops >= h.crashAt }
 
-// must fails the test for an error that no crash explains.
+// must fails the test for an error that no crash or fault explains.
 func (h *run) must(err error, what string) bool {
 	h.t.Helper()
 	if err == nil {
 		return true
 	}
+	if errors.Is(err, errFault) {
+		h.note("%s: %v", what, err)
+		h.recover()
+		return false
+	}
 	if !h.crashed() {
 		h.t.Fatalf("%s: %v\n%s", what, err, strings.Join(h.trace, "\n"))
 	}
 	return false
+}
+
+// recover does what a caller does after an error: it rolls back, and opens the repository again if that fails too.
+func (h *run) recover() {
+	h.current = maps.Clone(h.committed)
+	if h.r != nil {
+		if err := h.r.Rollback(); err == nil {
+			h.inFlight = nil
+			return
+		}
+		_ = h.r.Close()
+	}
+	h.open()
+	got := stateOf(h.t, h.r)
+	if len(h.inFlight) > 0 && maps.Equal(got, h.inFlight[0]) {
+		h.committed, h.current = got, maps.Clone(got)
+	}
+	h.inFlight = nil
+	compare(h.t, h.r, h.committed, h.trace)
 }
 
 func (h *run) note(format string, args ...any) {
@@ -122,6 +155,10 @@ func (h *run) step() {
 		h.reopen(true)
 	default:
 		h.note("compare")
+		// What has been put is on its way to the storage still, and may not arrive.
+		if a := h.r.appender; a != nil && !h.must(a.drain(), "drain") {
+			break
+		}
 		if !h.crashed() {
 			compare(h.t, h.r, h.current, h.trace)
 		}
@@ -144,7 +181,7 @@ func (h *run) reopen(loseIndex bool) {
 	}
 	h.current = maps.Clone(h.committed)
 	if loseIndex {
-		dropIndex(h.mem, h.rng)
+		dropIndex(h.mem, h.rng, indexPrefix, hintsPrefix, ownPrefix)
 	}
 	h.open()
 }
@@ -158,11 +195,11 @@ func (h *run) open() {
 	}
 }
 
-// dropIndex removes index files: all of them, or some if rng is not nil.
-func dropIndex(m *storage.Mem, rng *rand.Rand) {
+// dropIndex removes the files with the prefixes: all of them, or some if rng is not nil.
+func dropIndex(m *storage.Mem, rng *rand.Rand, prefixes ...string) {
 	names, _ := m.Files()
 	for _, name := range names {
-		for _, prefix := range []string{indexPrefix, hintsPrefix, ownPrefix} {
+		for _, prefix := range prefixes {
 			if strings.HasPrefix(name, prefix) && (rng == nil || rng.IntN(3) > 0) {
 				m.Damage(-1, name, func([]byte) []byte { return nil })
 			}
@@ -222,25 +259,28 @@ func randomOptions(rng *rand.Rand) *Options {
 }
 
 // history runs a number of random steps on mem, which holds start, and crashes at the given operation if that is not 0.
-func history(t testing.TB, seed uint64, mem *storage.Mem, start model, steps, crashAt int) *run {
+func history(t testing.TB, seed uint64, mem *storage.Mem, start model, steps, crashAt, faultAt int) *run {
 	h := &run{
-		t: t, rng: rand.New(rand.NewPCG(seed, 1)), mem: mem, crashAt: crashAt,
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), mem: mem, crashAt: crashAt, faultAt: faultAt,
 		committed: maps.Clone(start), current: maps.Clone(start),
 	}
 	mem.Hook = h.hook
 	h.opts = randomOptions(h.rng)
 	h.opts.Warn = func(err error) {
-		if !h.crashed() {
+		if !h.crashed() && !errors.Is(err, errFault) {
 			t.Errorf("warning: %v\n%s", err, strings.Join(h.trace, "\n"))
 		}
 	}
 	if start == nil {
 		h.committed, h.current = model{}, model{}
-		r, err := CreateIn(context.Background(), mem, h.opts)
+		var err error
+		h.r, err = CreateIn(context.Background(), mem, h.opts)
+		if errors.Is(err, errFault) {
+			h.r, err = CreateIn(context.Background(), mem, h.opts) // again
+		}
 		if !h.must(err, "create") {
 			return h
 		}
-		h.r = r
 	} else {
 		h.open()
 	}
@@ -263,18 +303,21 @@ func (h *run) verify(mem *storage.Mem, what string) model {
 	h.t.Helper()
 	ctx := context.Background()
 	var state model
-	for _, keepIndex := range []bool{true, false} {
+	for _, keepIndex := range []string{"all", "index and hints", "none"} {
 		m := mem
-		if !keepIndex {
+		if keepIndex != "all" {
 			m = mem.Clone()
-			dropIndex(m, nil)
+			dropIndex(m, nil, ownPrefix)
+		}
+		if keepIndex == "none" {
+			dropIndex(m, nil, indexPrefix, hintsPrefix)
 		}
 		if _, err := storage.ReadFile(m, configName, configLimit); err != nil {
 			return nil // it crashed while it was created
 		}
 		r, err := OpenIn(ctx, m, h.opts)
 		if err != nil {
-			h.t.Fatalf("%s, index %v: %v\n%s", what, keepIndex, err, strings.Join(h.trace, "\n"))
+			h.t.Fatalf("%s, index files: %v: %v\n%s", what, keepIndex, err, strings.Join(h.trace, "\n"))
 		}
 		got := stateOf(h.t, r)
 		ok := maps.Equal(got, h.committed)
@@ -282,16 +325,16 @@ func (h *run) verify(mem *storage.Mem, what string) model {
 			ok = ok || maps.Equal(got, m)
 		}
 		if !ok {
-			h.t.Fatalf("%s, index %v: state is\n%v, acknowledged was\n%v, in flight\n%v\n%s", what, keepIndex,
+			h.t.Fatalf("%s, index files: %v: state is\n%v, acknowledged was\n%v, in flight\n%v\n%s", what, keepIndex,
 				got, h.committed, h.inFlight, strings.Join(h.trace, "\n"))
 		}
-		if !keepIndex && !maps.Equal(got, state) {
+		if keepIndex != "all" && !maps.Equal(got, state) {
 			h.t.Fatalf("%s: state without index is\n%v, with it\n%v\n%s", what, got, state, strings.Join(h.trace, "\n"))
 		}
 		state = got
 		report, err := r.Check(ctx, CheckOptions{})
 		if err != nil || !report.OK() {
-			h.t.Fatalf("%s, index %v: check: %v %v\n%s", what, keepIndex, err, report, strings.Join(h.trace, "\n"))
+			h.t.Fatalf("%s, index files: %v: check: %v %v\n%s", what, keepIndex, err, report, strings.Join(h.trace, "\n"))
 		}
 		if err := r.Close(); err != nil {
 			h.t.Fatal(err)
@@ -321,7 +364,7 @@ func TestHistoriesAgreeWithModel(t *testing.T) {
 	seed, count := seeds(t, 3000, 100)
 	for i := range count {
 		mem := new(storage.Mem)
-		h := history(t, seed+uint64(i), mem, nil, 60, 0)
+		h := history(t, seed+uint64(i), mem, nil, 60, 0, 0)
 		h.verify(mem, fmt.Sprintf("seed %d", seed+uint64(i)))
 	}
 }
@@ -335,7 +378,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 		seed := seed + uint64(i)
 		for at := 1; ; at++ {
 			mem := new(storage.Mem)
-			h := history(t, seed, mem, nil, 40, at)
+			h := history(t, seed, mem, nil, 40, at, 0)
 			if !h.crashed() {
 				break
 			}
@@ -350,7 +393,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 				if state == nil || k != 3 {
 					continue
 				}
-				again := history(t, seed+7, left, state, 30, 1+rng.IntN(60))
+				again := history(t, seed+7, left, state, 30, 1+rng.IntN(60), 0)
 				again.trace = append(append(h.trace, "crash"), again.trace...)
 				again.verify(left.Crash(rng), fmt.Sprintf("seed %d, second crash after operation %d", seed, at))
 				crashes++
@@ -358,4 +401,27 @@ func TestCrashAtEveryOperation(t *testing.T) {
 		}
 	}
 	t.Logf("%d crashes", crashes)
+}
+
+// TestFaultAtEveryOperation fails each operation of a history in turn, once. The caller rolls back and goes on; at the end
+// the power fails.
+func TestFaultAtEveryOperation(t *testing.T) {
+	seed, count := seeds(t, 60, 2)
+	faults := 0
+	for i := range count {
+		seed := seed + uint64(i)
+		for at := 1; ; at++ {
+			mem := new(storage.Mem)
+			h := history(t, seed, mem, nil, 40, 0, at)
+			if !h.faulted() {
+				break
+			}
+			faults++
+			for k := range 2 {
+				rng := rand.New(rand.NewPCG(seed, uint64(1000*at+k)))
+				h.verify(mem.Crash(rng), fmt.Sprintf("seed %d, fault at operation %d", seed, at))
+			}
+		}
+	}
+	t.Logf("%d faults", faults)
 }

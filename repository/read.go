@@ -86,10 +86,23 @@ func (r *Repository) Get(_ context.Context, id ID) ([]byte, error) {
 			err = &IntegrityError{loc.segment, int64(loc.offset), &id, "the segment is missing"}
 		}
 		if err != nil {
+			if cause := r.lostWrite(loc); cause != nil {
+				err = fmt.Errorf("%w: %w", ErrFailed, cause)
+			}
 			return nil, fmt.Errorf("get: %w", err)
 		}
 		return data, nil
 	}
+}
+
+// lostWrite returns why what the open transaction has put at loc was not written.
+func (r *Repository) lostWrite(loc location) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.appender == nil || loc.segment < r.appender.first {
+		return nil
+	}
+	return r.appender.err
 }
 
 // readSpace reads an object that has not been written to its segment yet.
