@@ -78,7 +78,7 @@ func (a *app) objectGetCommand() *cobra.Command {
 			for _, id := range ids {
 				data, err := repo.Get(cmd.Context(), id)
 				if err != nil {
-					return fmt.Errorf("get object %v: %w", id, err)
+					return err
 				}
 				if _, err := a.stdout.Write(data); err != nil {
 					return err
@@ -107,7 +107,7 @@ func (a *app) objectPutCommand() *cobra.Command {
 			}
 			for _, id := range ids {
 				if err := repo.Put(cmd.Context(), id, data); err != nil {
-					return fmt.Errorf("put object %v: %w", id, err)
+					return err
 				}
 			}
 			return repo.Commit(cmd.Context())
@@ -129,7 +129,7 @@ func (a *app) objectDeleteCommand() *cobra.Command {
 			defer repo.Close()
 			for _, id := range ids {
 				if err := repo.Delete(cmd.Context(), id); err != nil {
-					return fmt.Errorf("delete object %v: %w", id, err)
+					return err
 				}
 			}
 			return repo.Commit(cmd.Context())

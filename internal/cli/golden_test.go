@@ -1,0 +1,328 @@
+package cli
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"garret/internal/fsmeta"
+)
+
+// goldenRepo is what Attic itself says of a repository that it wrote.
+type goldenRepo struct {
+	Archives map[string]struct {
+		Items []goldenItem
+	}
+}
+
+type goldenItem struct {
+	Path, Source text
+	Mode         uint32
+	UID, GID     uint32
+	MTime        string
+	SHA256       string
+	Rdev         uint64
+}
+
+// text is a string, or an object with its bytes in base64 if it is not UTF-8.
+type text string
+
+func (t *text) UnmarshalJSON(data []byte) error {
+	var s string
+	if json.Unmarshal(data, &s) == nil {
+		*t = text(s)
+		return nil
+	}
+	var raw struct{ Base64 string }
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
+	b, err := base64.StdEncoding.DecodeString(raw.Base64)
+	*t = text(b)
+	return err
+}
+
+// useTestEnv gives the test an environment of its own, and returns its folder.
+func useTestEnv(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, kv := range testEnv(dir) {
+		name, value, _ := strings.Cut(kv, "=")
+		t.Setenv(name, value)
+	}
+	t.Setenv(repoVar, "")
+	t.Setenv("GARRET_PASSPHRASE", "correct horse 1")
+	t.Setenv("GARRET_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
+	return dir
+}
+
+// garret runs a command that must succeed, and returns what it printed.
+func garret(t *testing.T, args ...string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if code := Run(t.Context(), args, strings.NewReader(""), &stdout, &stderr); code != exitOK {
+		t.Fatalf("garret %q: exit code %d: %s", args, code, stderr.String())
+	}
+	return stdout.String()
+}
+
+func copyTree(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestGoldenArchivesAreExtractedAsTheyWere(t *testing.T) {
+	for _, name := range []string{"archive-none", "archive-keyfile", "archive-passphrase"} {
+		t.Run(name, func(t *testing.T) {
+			dir := useTestEnv(t)
+			keys, err := filepath.Abs(filepath.Join(golden, "keys"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("GARRET_KEYS_DIR", keys)
+			repo := filepath.Join(dir, "repo")
+			copyTree(t, filepath.Join(golden, name), repo)
+			var want goldenRepo
+			data, err := os.ReadFile(filepath.Join(golden, name+".json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(data, &want); err != nil {
+				t.Fatal(err)
+			}
+			for arch, a := range want.Archives {
+				target := filepath.Join(dir, arch)
+				var stdout, stderr bytes.Buffer
+				code := Run(t.Context(), []string{"extract", "--target", target, repo + "::" + arch}, nil, &stdout, &stderr)
+				// An ordinary user cannot make devices.
+				if code != exitOK && (os.Geteuid() == 0 || code != exitWarning) {
+					t.Fatalf("extract %q: exit code %d: %s", arch, code, stderr.String())
+				}
+				for _, it := range a.Items {
+					compareGolden(t, target, it)
+				}
+			}
+			addNothingNew(t, dir, repo)
+		})
+	}
+}
+
+// compareGolden compares a file with what an archive says of it.
+func compareGolden(t *testing.T, target string, want goldenItem) {
+	t.Helper()
+	path := filepath.Join(target, string(want.Path))
+	d, err := fsmeta.OpenDir(filepath.Dir(path))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer d.Release()
+	root := os.Geteuid() == 0
+	typ := want.Mode & fsmeta.TypeMask
+	info, err := d.Lstat(filepath.Base(path))
+	if err != nil {
+		if root || (typ != fsmeta.TypeBlock && typ != fsmeta.TypeChar) {
+			t.Error(err)
+		}
+		return
+	}
+	mode := want.Mode
+	if !root {
+		mode &^= fsmeta.SetIDMask // which are lost with the owner
+	}
+	if typ == fsmeta.TypeSymlink {
+		mode = info.Mode&^fsmeta.TypeMask | typ
+		if got, err := os.Readlink(path); err != nil || got != string(want.Source) {
+			t.Errorf("%q leads to %q, %v", path, got, err)
+		}
+	}
+	mtime, err := strconv.ParseUint(want.MTime, 10, 64)
+	if err == nil && uint64(info.MTime.Sec)*1e9+uint64(info.MTime.Nsec) != mtime {
+		t.Errorf("%q is of %v, want %s", path, info.MTime, want.MTime)
+	}
+	if err != nil && (info.MTime.Sec != -2 || info.MTime.Nsec != 499999999) { // input/old: -1500000001
+		t.Errorf("%q is of %v, want %s", path, info.MTime, want.MTime)
+	}
+	if info.Mode != mode {
+		t.Errorf("%q has mode %o, want %o", path, info.Mode, mode)
+	}
+	if root && (info.UID != want.UID || info.GID != want.GID) {
+		t.Errorf("%q belongs to %d:%d, want %d:%d", path, info.UID, info.GID, want.UID, want.GID)
+	}
+	switch {
+	case typ == fsmeta.TypeBlock || typ == fsmeta.TypeChar:
+		if info.Rdev != want.Rdev {
+			t.Errorf("%q is device %d, want %d", path, info.Rdev, want.Rdev)
+		}
+	case typ == fsmeta.TypeRegular && want.Source != "":
+		other, err := os.Lstat(filepath.Join(target, string(want.Source)))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if self, err := os.Lstat(path); err != nil || !os.SameFile(self, other) {
+			t.Errorf("%q is not %q, %v", path, want.Source, err)
+		}
+	case typ == fsmeta.TypeRegular:
+		data, err := os.ReadFile(path)
+		if err != nil && !root && mode&0o400 == 0 {
+			return
+		}
+		if sum := sha256.Sum256(data); err != nil || hex.EncodeToString(sum[:]) != want.SHA256 {
+			t.Errorf("%q is %x, want %s, %v", path, sum, want.SHA256, err)
+		}
+	}
+}
+
+// addNothingNew makes a new archive of what was extracted: but for the archive itself, all of it is there already.
+func addNothingNew(t *testing.T, dir, repo string) {
+	t.Helper()
+	before := strings.Fields(garret(t, "object", "list", repo))
+	t.Chdir(filepath.Join(dir, "one"))
+	var stdout, stderr bytes.Buffer
+	code := Run(t.Context(), []string{"create", repo + "::added", "input"}, nil, &stdout, &stderr)
+	if code != exitOK && (os.Geteuid() == 0 || code != exitWarning) { // input/secret cannot be read
+		t.Fatalf("exit code %d: %s", code, stderr.String())
+	}
+	after := strings.Fields(garret(t, "object", "list", repo))
+	// The items lack xattrs and ACLs, and so there is one new chunk of them, besides the archive's record.
+	if n := len(after) - len(before); n > 2 {
+		t.Errorf("%d new objects", n)
+	}
+	garret(t, "check", repo)
+	garret(t, "extract", "--target", filepath.Join(dir, "again"), repo+"::added", "input/text")
+}
+
+func TestBorgReadsWhatGarretWrites(t *testing.T) {
+	borg, err := exec.LookPath("borg")
+	if err != nil {
+		if os.Getenv("GARRET_REQUIRE_BORG") == "1" {
+			t.Fatal("GARRET_REQUIRE_BORG is set, and there is no borg")
+		}
+		t.Skip("there is no borg to read it with")
+	}
+	for _, encryption := range []string{"none", "keyfile"} {
+		t.Run(encryption, func(t *testing.T) {
+			dir := useTestEnv(t)
+			keys, base := filepath.Join(dir, "keys"), filepath.Join(dir, "borg")
+			run := func(dir string, args ...string) {
+				t.Helper()
+				cmd := exec.CommandContext(t.Context(), borg, args...)
+				cmd.Dir = dir
+				cmd.Env = append(os.Environ(),
+					"ATTIC_KEYS_DIR="+keys, "BORG_BASE_DIR="+base, "BORG_PASSPHRASE=correct horse 1",
+					"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes", "BORG_RELOCATED_REPO_ACCESS_IS_OK=yes")
+				if out, err := cmd.CombinedOutput(); err != nil {
+					t.Fatalf("borg %q: %v\n%s", args, err, out)
+				}
+			}
+			tree := filepath.Join(dir, "tree")
+			makeTree(t, tree)
+			// Where Borg looks for a key depends on the repository's path, so the copy takes the original's place.
+			repo, original := filepath.Join(dir, "repo"), filepath.Join(dir, "original")
+			garret(t, "init", "-e", encryption, repo)
+			t.Chdir(dir)
+			garret(t, "create", repo+"::one", "tree")
+			if err := os.WriteFile(filepath.Join(tree, "more"), []byte("more"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			garret(t, "create", repo+"::two", "tree")
+			garret(t, "check", repo)
+			if err := os.Rename(repo, original); err != nil {
+				t.Fatal(err)
+			}
+			copyTree(t, original, repo)
+
+			run(dir, "upgrade", "--inplace", repo)
+			run(dir, "check", "--verify-data", repo)
+			out := filepath.Join(dir, "out")
+			if err := os.Mkdir(out, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			run(out, "extract", repo+"::two")
+			if want, got := describe(t, tree), describe(t, filepath.Join(out, "tree")); want != got {
+				t.Errorf("the tree is\n%s\nand Borg gives back\n%s", want, got)
+			}
+		})
+	}
+}
+
+// makeTree makes a tree with files of many sizes, links and times.
+func makeTree(t *testing.T, dir string) {
+	t.Helper()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(os.MkdirAll(filepath.Join(dir, "sub", "empty"), 0o750))
+	content := make([]byte, 0, 1<<21)
+	for i := 0; len(content) < 1<<21-100; i++ {
+		content = fmt.Appendf(content, "%d %x\n", i, sha256.Sum256(content[max(0, len(content)-50):]))
+	}
+	for i, size := range []int{0, 1, 1023, 70_000, len(content)} {
+		check(os.WriteFile(filepath.Join(dir, "sub", strconv.Itoa(size)), content[:size], fs.FileMode(0o600+i)))
+	}
+	check(os.WriteFile(filepath.Join(dir, "zeros"), make([]byte, 11<<20), 0o644))
+	check(os.Link(filepath.Join(dir, "sub", "1023"), filepath.Join(dir, "zlink")))
+	check(os.Symlink("sub/1", filepath.Join(dir, "symlink")))
+	check(os.WriteFile(filepath.Join(dir, "bytes-\xff"), []byte("x"), 0o644))
+}
+
+// describe lists a tree with all that an archive keeps of it.
+func describe(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		d, err := fsmeta.OpenDir(filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		defer d.Release()
+		info, err := d.Lstat(filepath.Base(path))
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "%q %o %d:%d %d.%09d", rel, info.Mode, info.UID, info.GID, info.MTime.Sec, info.MTime.Nsec)
+		switch info.Type() {
+		case fsmeta.TypeRegular:
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, " %d names, %d bytes, %x", info.Nlink, len(data), sha256.Sum256(data))
+		case fsmeta.TypeSymlink:
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(&b, " -> %q", target)
+		}
+		b.WriteByte('\n')
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}

@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"garret/repository"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"garret": func() { os.Exit(Main()) },
+	})
+}
+
+// golden is the folder with the repositories that Attic wrote.
+const golden = "../archive/testdata/golden"
+
+func TestScripts(t *testing.T) {
+	goldenDir, err := filepath.Abs(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                "testdata/script",
+		RequireUniqueNames: true,
+		Setup: func(env *testscript.Env) error {
+			env.Vars = append(env.Vars, testEnv(env.WorkDir)...)
+			env.Setenv("GOLDEN", goldenDir)
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code": runWithCode,
+			"flip": flip,
+			"lock": lock,
+		},
+	})
+}
+
+// testEnv is an environment in which nothing of the person's own is read or changed.
+func testEnv(dir string) []string {
+	return []string{
+		"HOME=" + filepath.Join(dir, "home"),
+		"XDG_DATA_HOME=" + filepath.Join(dir, "data"),
+		"GARRET_KEYS_DIR=" + filepath.Join(dir, "keys"),
+		"GARRET_CACHE_DIR=" + filepath.Join(dir, "cache"),
+		"TZ=UTC",
+	}
+}
+
+// runWithCode runs a command that must end with an exit code: code N COMMAND [ARGUMENT...]
+func runWithCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N COMMAND [ARGUMENT...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// flip changes a byte of a file: flip FILE OFFSET, where a negative offset counts from the end.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip FILE OFFSET")
+	}
+	path := ts.MkAbs(args[0])
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	at, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	if at < 0 {
+		at += len(data)
+	}
+	data[at] ^= 0x10
+	ts.Check(os.WriteFile(path, data, 0o644))
+}
+
+// lock opens a repository exclusively until the end of the script: lock REPO
+func lock(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: lock REPO")
+	}
+	r, err := repository.Open(context.Background(), ts.MkAbs(args[0]), &repository.Options{Exclusive: true})
+	ts.Check(err)
+	ts.Defer(func() { r.Close() })
+}
