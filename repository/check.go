@@ -27,6 +27,9 @@ const (
 	// IndexMismatch is an object that the index has in another place than the segments, or not at all, without anything
 	// being damaged that would explain it. A repair makes a new index.
 	IndexMismatch FindingKind = "index mismatch"
+	// DamagedIndex is an index file, or a part of one, that is damaged. It is never believed, and costs only time: it is made
+	// anew when it is needed, and by a repair.
+	DamagedIndex FindingKind = "damaged index"
 	// MissingSegment is a segment that the index refers to and that is not there.
 	MissingSegment FindingKind = "missing segment"
 	// MissingCommit is a transaction that an index says was committed and whose COMMIT entry is not there. A repair adds
@@ -169,7 +172,7 @@ func (c *check) findLast() error {
 		return err
 	}
 	claims := []int64{indexed}
-	if st, err := readState(r.store); err == nil {
+	if st, _ := readState(r.store); st != nil {
 		claims = append(claims, int64(st.transaction))
 		st.close()
 	}
@@ -341,7 +344,9 @@ func (c *check) knownOffsets(n uint32) ([]int64, error) {
 			}
 			return inner == nil
 		})
-		if err = errors.Join(err, inner); err != nil {
+		if err = errors.Join(err, inner); isDamage(err) {
+			clear(c.known) // then without
+		} else if err != nil {
 			return nil, err
 		}
 	}
@@ -396,7 +401,7 @@ func (c *check) compare(ctx context.Context) error {
 		if !isDamage(err) {
 			return err
 		}
-		c.find(Finding{Kind: IndexMismatch, Detail: err.Error()})
+		c.find(Finding{Kind: DamagedIndex, Segment: uint32(max(c.last, 0)), Detail: err.Error()})
 		return nil
 	}
 	explained = explained || len(missing) > 0
@@ -405,9 +410,15 @@ func (c *check) compare(ctx context.Context) error {
 	}
 	ids := make([]ID, 0, 16)
 	for id := range c.log {
-		if _, ok, err := index.lookup(id); err != nil {
+		_, ok, err := index.lookup(id)
+		if isDamage(err) {
+			c.find(Finding{Kind: DamagedIndex, Segment: uint32(max(c.last, 0)), Detail: err.Error()})
+			return nil
+		}
+		if err != nil {
 			return err
-		} else if !ok {
+		}
+		if !ok {
 			ids = append(ids, id)
 		}
 	}

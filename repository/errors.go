@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"garret/repository/segment"
+	"garret/repository/storage"
 )
 
 // ID is the key of an object: 32 bytes that the store does not interpret.
@@ -34,7 +35,7 @@ var (
 	// cannot be, a file that ends too early.
 	ErrIntegrity = errors.New("data is damaged")
 	// ErrLocked is returned when another process holds the repository's lock and the time to wait for it is over.
-	ErrLocked = errors.New("repository is locked")
+	ErrLocked = storage.ErrLocked
 	// ErrReadOnly is returned by the methods that write when the repository was opened read-only.
 	ErrReadOnly = errors.New("repository is open read-only")
 	// ErrTooLarge is returned by Put for a value longer than MaxObjectSize. The transaction goes on without it.

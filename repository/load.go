@@ -29,21 +29,14 @@ func (r *Repository) load(ctx context.Context) error {
 		return err
 	}
 	claims := []int64{indexed}
-	st, err := readState(r.store)
-	if err == nil {
-		claims = append(claims, int64(st.transaction))
-		var ok bool
-		if ok, err = st.matches(r.store); !ok {
-			st.close()
-			st = nil
-		}
+	st, stateErr := readState(r.store)
+	if stateErr != nil && !errors.Is(stateErr, fs.ErrNotExist) && !isDamage(stateErr) {
+		return stateErr
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !isDamage(err) {
-		return err
-	}
-	after := indexed
+	ownBase, after := int64(-1), indexed
 	if st != nil {
-		after = int64(st.transaction)
+		ownBase, after = st.base, int64(st.transaction)
+		claims = append(claims, after)
 	}
 	if r.committed, err = r.lastCommitted(max(after, 0) - 1); err != nil {
 		return err
@@ -51,10 +44,23 @@ func (r *Repository) load(ctx context.Context) error {
 	if err := r.checkClaims(claims); err != nil {
 		return err
 	}
+	if st != nil {
+		ok := false
+		if stateErr == nil {
+			if ok, err = r.isCurrent(st); err != nil {
+				return err
+			}
+		}
+		if !ok {
+			st.close()
+			st = nil
+		}
+	}
 	if r.committed < 0 {
 		return r.checkEmpty()
 	}
-	if st == nil && indexed >= 0 && indexed <= r.committed {
+	// An index of our own that is not as the tables say must not pass as another program's, of which less is known.
+	if st == nil && indexed >= 0 && indexed <= r.committed && indexed != ownBase {
 		if st, err = r.foreignState(uint32(indexed)); err != nil && !errors.Is(err, fs.ErrNotExist) && !isDamage(err) {
 			return err
 		}
@@ -74,7 +80,7 @@ func (r *Repository) load(ctx context.Context) error {
 }
 
 func isDamage(err error) bool {
-	return errors.Is(err, ErrIntegrity) || errors.Is(err, segment.ErrDamaged) || errors.Is(err, hashindex.ErrDamaged)
+	return errors.Is(err, ErrIntegrity) || errors.Is(err, storage.ErrTooLong) || errors.Is(err, segment.ErrDamaged) || errors.Is(err, hashindex.ErrDamaged)
 }
 
 // newestIndex returns the N of the newest index.N, or -1.
@@ -124,6 +130,25 @@ func (r *Repository) isCommitted(n uint32) (bool, error) {
 		err = fmt.Errorf("read the end of segment %d: %w", n, err)
 	}
 	return committed, err
+}
+
+// isCurrent reports whether the tables are about these segments. Where their own segment is gone, and later ones are there,
+// they are the better witness.
+func (r *Repository) isCurrent(st *state) (bool, error) {
+	if r.committed < int64(st.transaction) {
+		return false, fmt.Errorf("%w: segment %d was committed, says file %q, and is missing",
+			ErrCheckNeeded, st.transaction, tablesName)
+	}
+	s, err := r.segments.acquire(st.transaction)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer s.release()
+	size, tail, err := fingerprint(s)
+	return size == st.size && tail == st.tail, err
 }
 
 // checkClaims compares what indexes say was committed with the segments. An index is written after its transaction is
@@ -350,6 +375,53 @@ func (r *Repository) keep(ctx context.Context) {
 	if err != nil {
 		r.opts.Warn(fmt.Errorf("write the index: %w", err))
 	}
+}
+
+// heal rebuilds the index if err is that a part of its files is damaged, and reports whether it is worth to try again.
+// Damage may show at any lookup, for a block of a file is verified when it is first read. The caller holds no lock.
+func (r *Repository) heal(ctx context.Context, err error) bool {
+	if !errors.Is(err, hashindex.ErrDamaged) {
+		return false
+	}
+	r.tx.Lock()
+	defer r.tx.Unlock()
+	if r.usable() != nil {
+		return false
+	}
+	if err := r.rebuild(ctx); err != nil {
+		r.opts.Warn(fmt.Errorf("rebuild the index: %w", err))
+		return false
+	}
+	return true
+}
+
+// rebuild makes the index anew from the segments. What the open transaction has changed stays.
+func (r *Repository) rebuild(ctx context.Context) error {
+	if len(r.index.tables) == 0 {
+		return nil // somebody else was faster
+	}
+	fresh := &Repository{
+		store: r.store, segments: r.segments, committed: r.committed, garbage: map[uint32]garbage{}, opts: r.opts,
+	}
+	if err := fresh.replay(ctx, -1); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	old := r.index
+	r.index.tables, r.index.tail, r.index.count = nil, fresh.index.tail, fresh.index.count
+	r.mu.Unlock()
+	old.close()
+	r.garbage, r.deaths, r.unmeasured, r.tail = fresh.garbage, fresh.deaths, nil, fresh.tail
+	if len(r.index.txn) == 0 && r.appenderIdle() {
+		r.keep(ctx)
+	}
+	return nil
+}
+
+func (r *Repository) appenderIdle() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.appender == nil
 }
 
 // measure finds out how much is dead in which segment, as far as that is not known yet.

@@ -41,7 +41,15 @@ func (r *Repository) Len(context.Context) (int, error) {
 }
 
 // Has reports whether an object has the id. It does not read the object.
-func (r *Repository) Has(_ context.Context, id ID) (bool, error) {
+func (r *Repository) Has(ctx context.Context, id ID) (bool, error) {
+	ok, err := r.has(id)
+	if err != nil && r.heal(ctx, err) {
+		return r.has(id)
+	}
+	return ok, err
+}
+
+func (r *Repository) has(id ID) (bool, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if err := r.usableLocked(); err != nil {
@@ -54,8 +62,9 @@ func (r *Repository) Has(_ context.Context, id ID) (bool, error) {
 // Get returns the value of an object, which is the caller's to keep and change. It fails with ErrNotFound, and with an
 // *IntegrityError, which matches ErrIntegrity, if the object is not as it was stored. What the open transaction has put
 // is seen.
-func (r *Repository) Get(_ context.Context, id ID) ([]byte, error) {
+func (r *Repository) Get(ctx context.Context, id ID) ([]byte, error) {
 	var tried location
+	healed := false
 	for {
 		r.mu.RLock()
 		if err := r.usableLocked(); err != nil {
@@ -69,6 +78,10 @@ func (r *Repository) Get(_ context.Context, id ID) ([]byte, error) {
 		}
 		r.mu.RUnlock()
 		if err != nil {
+			if !healed && r.heal(ctx, err) {
+				healed = true
+				continue
+			}
 			return nil, fmt.Errorf("get: %w", err)
 		}
 		if !ok {
@@ -218,6 +231,14 @@ func (r *Repository) GetMany(ctx context.Context, ids iter.Seq[ID]) iter.Seq2[[]
 // and until a Commit, so that a caller who asks page by page should not commit between two pages. A marker that is no
 // object, nor was one since the index was written, is ErrNotFound.
 func (r *Repository) List(ctx context.Context, limit int, marker *ID) ([]ID, error) {
+	ids, err := r.list(ctx, limit, marker)
+	if err != nil && r.heal(ctx, err) {
+		return r.list(ctx, limit, marker)
+	}
+	return ids, err
+}
+
+func (r *Repository) list(ctx context.Context, limit int, marker *ID) ([]ID, error) {
 	r.tx.RLock()
 	defer r.tx.RUnlock()
 	r.mu.RLock()

@@ -10,7 +10,6 @@ import (
 	"github.com/tinylib/msgp/msgp"
 
 	"garret/repository/hashindex"
-	"garret/repository/segment"
 	"garret/repository/storage"
 )
 
@@ -45,11 +44,15 @@ type state struct {
 	size        int64
 	tail        uint32
 	objects     int
+	base        int64 // the N of index.N, if it is one of the tables, or -1
 	tables      []*table
 	garbage     map[uint32]garbage
 }
 
-func (st *state) close() { (&index{tables: st.tables}).close() }
+func (st *state) close() {
+	(&index{tables: st.tables}).close()
+	st.tables = nil
+}
 
 func (st *state) encode() []byte {
 	le := binary.LittleEndian
@@ -79,7 +82,8 @@ func (st *state) encode() []byte {
 	return le.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// readState reads garret.tables and opens the tables that it names. An error says why it cannot be used.
+// readState reads garret.tables and opens the tables that it names. An error says why it cannot be used; if the file
+// itself is sound, the state is returned with it, without tables, to tell what it was about.
 func readState(s storage.Storage) (st *state, err error) {
 	b, err := storage.ReadFile(s, tablesName, tablesLimit)
 	if err != nil {
@@ -97,43 +101,45 @@ func readState(s storage.Storage) (st *state, err error) {
 	}
 	st = &state{
 		transaction: le.Uint32(b[12:]), size: int64(le.Uint64(b[16:])), tail: le.Uint32(b[24:]),
-		objects: int(le.Uint64(b[28:])), garbage: map[uint32]garbage{},
+		objects: int(le.Uint64(b[28:])), base: -1, garbage: map[uint32]garbage{},
 	}
 	n := int(le.Uint32(b[36:]))
 	b = body[fixed:]
 	if n > len(b)/perTable {
 		return nil, void
 	}
-	opened := st
 	defer func() {
-		if err != nil {
-			opened.close()
+		if err != nil && st != nil {
+			st.close()
 		}
 	}()
 	for range n {
 		t := &table{base: b[0] == 1, number: le.Uint32(b[1:])}
+		if t.base {
+			st.base = int64(t.number)
+		}
 		size, sum := int64(le.Uint64(b[5:])), le.Uint32(b[13:])
 		sums, err := storage.ReadFile(s, t.sumsName(), size/hashindex.BlockSize*4+4)
 		if err != nil {
-			return nil, err
+			return st, err
 		}
 		if crc32.Checksum(sums, castagnoli) != sum {
-			return nil, fmt.Errorf("file %q: %w", t.sumsName(), ErrIntegrity)
+			return st, fmt.Errorf("file %q: %w", t.sumsName(), ErrIntegrity)
 		}
 		if t.sums, err = hashindex.ParseSums(sums); err != nil {
-			return nil, err
+			return st, err
 		}
 		if err := openTable(s, t); err != nil {
-			return nil, err
+			return st, err
 		}
 		st.tables = append(st.tables, t)
 		if t.size != size {
-			return nil, fmt.Errorf("file %q has %d bytes, want %d: %w", t.name(), t.size, size, ErrIntegrity)
+			return st, fmt.Errorf("file %q has %d bytes, want %d: %w", t.name(), t.size, size, ErrIntegrity)
 		}
 		b = b[perTable:]
 	}
 	if len(b) < 4 || int(le.Uint32(b)) > (len(b)-4)/perGarbage {
-		return nil, void
+		return st, void
 	}
 	n, b = int(le.Uint32(b)), b[4:]
 	for ; n > 0; n, b = n-1, b[perGarbage:] {
@@ -420,19 +426,4 @@ func (r *Repository) removeStaleFiles() {
 			}
 		}
 	}
-}
-
-// matches reports whether the tables' last segment is the one they were written for.
-func (st *state) matches(s storage.Storage) (bool, error) {
-	r, err := s.OpenSegment(st.transaction)
-	if err != nil {
-		return false, err
-	}
-	defer r.Close()
-	committed, err := segment.IsCommitted(r, r.Size())
-	if err != nil || !committed {
-		return false, err
-	}
-	size, tail, err := fingerprint(r)
-	return size == st.size && tail == st.tail, err
 }

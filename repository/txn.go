@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"garret/repository/hashindex"
 	"garret/repository/segment"
 )
 
@@ -56,6 +57,14 @@ func (r *Repository) Delete(ctx context.Context, id ID) error {
 // append makes room for an entry of the given size and changes the index as if it were there already: who reads it waits
 // until the caller has filled the room. A PUT that replaces an object is given room for a DELETE entry before it.
 func (r *Repository) append(ctx context.Context, id ID, size int, isDelete bool) (space, error) {
+	s, err := r.tryAppend(ctx, id, size, isDelete)
+	if err != nil && r.heal(ctx, err) {
+		return r.tryAppend(ctx, id, size, isDelete)
+	}
+	return s, err
+}
+
+func (r *Repository) tryAppend(ctx context.Context, id ID, size int, isDelete bool) (space, error) {
 	if err := ctx.Err(); err != nil {
 		return space{}, err
 	}
@@ -241,6 +250,16 @@ func (r *Repository) commit(a *appender) error {
 
 // maintain is what comes after a commit: compaction by threshold, and the index by its budget.
 func (r *Repository) maintain(ctx context.Context) error {
+	err := r.tryMaintain(ctx)
+	if errors.Is(err, hashindex.ErrDamaged) {
+		if err = r.rebuild(ctx); err == nil {
+			err = r.tryMaintain(ctx)
+		}
+	}
+	return err
+}
+
+func (r *Repository) tryMaintain(ctx context.Context) error {
 	err := r.measure()
 	if err == nil {
 		err = r.compact(ctx, r.opts.CompactThreshold)

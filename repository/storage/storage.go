@@ -13,7 +13,10 @@ import (
 )
 
 // ErrLocked is matched by the error of Lock and Upgrade when somebody else holds the lock.
-var ErrLocked = errors.New("locked")
+var ErrLocked = errors.New("repository is locked")
+
+// ErrTooLong is matched by the error of ReadFile for a file that is longer than it may be.
+var ErrTooLong = errors.New("file is too long")
 
 // MaxSegment is the largest number that a segment can have.
 const MaxSegment = 0xffffff00
@@ -102,7 +105,7 @@ func ReadFile(s Storage, name string, limit int64) ([]byte, error) {
 	}
 	defer r.Close()
 	if r.Size() > limit {
-		return nil, fmt.Errorf("file %q has %d bytes, more than %d", name, r.Size(), limit)
+		return nil, fmt.Errorf("file %q: %w: %d bytes, more than %d", name, ErrTooLong, r.Size(), limit)
 	}
 	b := make([]byte, r.Size())
 	if n, err := r.ReadAt(b, 0); n < len(b) {
