@@ -24,8 +24,8 @@ const (
 	// UndeletedObject is an object that had been deleted, says the index, while the segments, of which something is lost,
 	// still hold it. A repair deletes it again.
 	UndeletedObject FindingKind = "undeleted object"
-	// IndexMismatch is an object that the index has in another place than the segments, or not at all, without anything
-	// being damaged that would explain it. A repair makes a new index.
+	// IndexMismatch is an object of which the index does not know, or knows an older value only, without anything being lost
+	// that would explain it. A repair makes a new index.
 	IndexMismatch FindingKind = "index mismatch"
 	// DamagedIndex is an index file, or a part of one, that is damaged. It is never believed, and costs only time: it is made
 	// anew when it is needed, and by a repair.
@@ -136,8 +136,9 @@ func (c *check) find(f Finding) { c.report.Findings = append(c.report.Findings, 
 
 func (c *check) run(ctx context.Context) error {
 	r := c.r
-	c.trusted = r.usable() == nil
-	if err := c.findLast(); err != nil {
+	sound := r.usable() == nil
+	c.trusted = sound || r.isWitness
+	if err := c.findLast(sound); err != nil {
 		return err
 	}
 	all, err := r.store.Segments(-1)
@@ -161,10 +162,10 @@ func (c *check) run(ctx context.Context) error {
 }
 
 // findLast finds out up to which segment the log was committed. Where the COMMIT is gone, an index tells.
-func (c *check) findLast() error {
+func (c *check) findLast(sound bool) error {
 	r := c.r
 	c.last = r.committed
-	if c.trusted {
+	if sound {
 		return nil
 	}
 	indexed, err := r.newestIndex()
@@ -172,15 +173,18 @@ func (c *check) findLast() error {
 		return err
 	}
 	claims := []int64{indexed}
+	all, err := r.store.Segments(-1)
+	if err != nil {
+		return err
+	}
 	if st, _ := readState(r.store); st != nil {
 		claims = append(claims, int64(st.transaction))
 		st.close()
+		if !slices.Contains(all, st.transaction) {
+			c.find(Finding{Kind: MissingSegment, Segment: st.transaction, Detail: "it was committed, says the index"})
+		}
 	}
 	if c.last, err = r.lastCommitted(-1); err != nil {
-		return err
-	}
-	all, err := r.store.Segments(-1)
-	if err != nil {
 		return err
 	}
 	committed := c.last
@@ -378,21 +382,18 @@ func (c *check) compare(ctx context.Context) error {
 		}
 		lost := Finding{Kind: LostObject, Segment: want.segment, Offset: int64(want.offset), Object: &id}
 		switch {
-		case !c.scanned[want.segment]:
-			if !missing[want.segment] {
-				missing[want.segment] = true
-				c.find(Finding{Kind: MissingSegment, Segment: want.segment, Detail: "the index has objects in it"})
-			}
-		case slices.Contains(c.damaged, want.segment):
-		default:
-			lost.Kind, lost.Detail = IndexMismatch, "the segments have it elsewhere"
-			if !ok {
-				lost.Detail = "the segments do not have it"
-			}
-		}
-		if ok && lost.Kind == LostObject {
+		case ok && want.before(got):
+			lost.Kind, lost.Detail = IndexMismatch, "the segments have a later value"
+			c.find(lost)
+			return true
+		case ok:
 			lost.Detail = "an older value is still there"
 			c.undo = append(c.undo, id)
+		}
+		explained = true
+		if !c.scanned[want.segment] && !missing[want.segment] {
+			missing[want.segment] = true
+			c.find(Finding{Kind: MissingSegment, Segment: want.segment, Detail: "the index has objects in it"})
 		}
 		c.find(lost)
 		return true
@@ -404,7 +405,6 @@ func (c *check) compare(ctx context.Context) error {
 		c.find(Finding{Kind: DamagedIndex, Segment: uint32(max(c.last, 0)), Detail: err.Error()})
 		return nil
 	}
-	explained = explained || len(missing) > 0
 	if len(c.log) == index.count-unseen {
 		return nil
 	}
@@ -452,7 +452,7 @@ func (c *check) repair(ctx context.Context) error {
 	r.mu.Lock()
 	r.index.close()
 	r.index = index{}
-	r.failed = nil
+	r.failed, r.isWitness = nil, false
 	r.mu.Unlock()
 	r.garbage, r.candidates, r.deaths, r.unmeasured, r.tail = map[uint32]garbage{}, map[uint32]bool{}, nil, nil, tail{}
 	if err := r.replay(ctx, -1); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,16 +42,19 @@ func (r *Repository) load(ctx context.Context) error {
 	if r.committed, err = r.lastCommitted(max(after, 0) - 1); err != nil {
 		return err
 	}
-	if err := r.checkClaims(claims); err != nil {
+	err = r.checkClaims(claims)
+	ok := false
+	if err == nil && st != nil && stateErr == nil {
+		ok, err = r.isCurrent(st)
+	}
+	if err != nil {
+		if st != nil && stateErr == nil && after >= indexed && errors.Is(err, ErrCheckNeeded) {
+			// The tables are all that is known of the transaction whose end is lost: a check can go by them.
+			r.index.tables, r.index.count, r.isWitness = st.tables, st.objects, true
+		}
 		return err
 	}
 	if st != nil {
-		ok := false
-		if stateErr == nil {
-			if ok, err = r.isCurrent(st); err != nil {
-				return err
-			}
-		}
 		if !ok {
 			st.close()
 			st = nil
@@ -132,8 +136,8 @@ func (r *Repository) isCommitted(n uint32) (bool, error) {
 	return committed, err
 }
 
-// isCurrent reports whether the tables are about these segments. Where their own segment is gone, and later ones are there,
-// they are the better witness.
+// isCurrent reports whether the tables are about these segments. Where their own segment is damaged or gone, and later ones
+// are there, they are the better witness; where it is sound but another, they are of another history.
 func (r *Repository) isCurrent(st *state) (bool, error) {
 	if r.committed < int64(st.transaction) {
 		return false, fmt.Errorf("%w: segment %d was committed, says file %q, and is missing",
@@ -148,7 +152,13 @@ func (r *Repository) isCurrent(st *state) (bool, error) {
 	}
 	defer s.release()
 	size, tail, err := fingerprint(s)
-	return size == st.size && tail == st.tail, err
+	if err != nil || size == st.size && tail == st.tail {
+		return err == nil, err
+	}
+	scan := segment.NewScanner(s, s.Size())
+	for scan.Scan() {
+	}
+	return isDamage(scan.Err()) || scan.Entry().Tag != segment.Commit, nil
 }
 
 // checkClaims compares what indexes say was committed with the segments. An index is written after its transaction is
@@ -426,7 +436,7 @@ func (r *Repository) appenderIdle() bool {
 
 // measure finds out how much is dead in which segment, as far as that is not known yet.
 func (r *Repository) measure() error {
-	sortLocations(r.deaths)
+	slices.SortFunc(r.deaths, location.compare)
 	for _, loc := range r.deaths {
 		r.bury(loc)
 	}

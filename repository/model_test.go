@@ -35,12 +35,13 @@ type run struct {
 	opts *Options
 	r    *Repository
 
-	committed model   // acknowledged
-	inFlight  []model // what may have become of it, where a commit was not acknowledged
-	current   model   // with the open transaction
-	ops       int     // storage operations so far
-	crashAt   int     // the operation that fails, and all after it
-	faultAt   int     // the operation that fails, and nothing after it
+	committed model    // acknowledged
+	inFlight  []model  // what may have become of it, where a commit was not acknowledged
+	current   model    // with the open transaction
+	keep      []string // the index files with which verify opens what is left
+	ops       int      // storage operations so far
+	crashAt   int      // the operation that fails, and all after it
+	faultAt   int      // the operation that fails, and nothing after it
 	trace     []string
 }
 
@@ -262,7 +263,7 @@ func randomOptions(rng *rand.Rand) *Options {
 func history(t testing.TB, seed uint64, mem *storage.Mem, start model, steps, crashAt, faultAt int) *run {
 	h := &run{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), mem: mem, crashAt: crashAt, faultAt: faultAt,
-		committed: maps.Clone(start), current: maps.Clone(start),
+		committed: maps.Clone(start), current: maps.Clone(start), keep: []string{"all", "index and hints", "none"},
 	}
 	mem.Hook = h.hook
 	h.opts = randomOptions(h.rng)
@@ -303,7 +304,7 @@ func (h *run) verify(mem *storage.Mem, what string) model {
 	h.t.Helper()
 	ctx := context.Background()
 	var state model
-	for _, keepIndex := range []string{"all", "index and hints", "none"} {
+	for _, keepIndex := range h.keep {
 		m := mem
 		if keepIndex != "all" {
 			m = mem.Clone()

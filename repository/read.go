@@ -9,6 +9,7 @@ import (
 	"iter"
 	"sync"
 
+	"garret/repository/hashindex"
 	"garret/repository/segment"
 )
 
@@ -18,6 +19,9 @@ type IntegrityError struct {
 	Offset  int64 // in bytes
 	ID      *ID   // nil if it is not about one object
 	Reason  string
+
+	// otherEntry: there is another object's entry, sound, so that it is rather the index that is wrong
+	otherEntry bool
 }
 
 func (e *IntegrityError) Error() string {
@@ -28,7 +32,9 @@ func (e *IntegrityError) Error() string {
 }
 
 // Is makes the error match ErrIntegrity.
-func (e *IntegrityError) Is(target error) bool { return target == ErrIntegrity }
+func (e *IntegrityError) Is(target error) bool {
+	return target == ErrIntegrity || e.otherEntry && target == hashindex.ErrDamaged
+}
 
 // Len returns the number of objects, those of the open transaction included.
 func (r *Repository) Len(context.Context) (int, error) {
@@ -96,11 +102,14 @@ func (r *Repository) Get(ctx context.Context, id ID) ([]byte, error) {
 				tried = loc // compaction may have moved it meanwhile
 				continue
 			}
-			err = &IntegrityError{loc.segment, int64(loc.offset), &id, "the segment is missing"}
+			err = &IntegrityError{Segment: loc.segment, Offset: int64(loc.offset), ID: &id, Reason: "the segment is missing"}
 		}
 		if err != nil {
 			if cause := r.lostWrite(loc); cause != nil {
 				err = fmt.Errorf("%w: %w", ErrFailed, cause)
+			} else if !healed && r.heal(ctx, err) {
+				healed = true
+				continue
 			}
 			return nil, fmt.Errorf("get: %w", err)
 		}
@@ -124,7 +133,7 @@ func readSpace(s space, loc location, id ID) ([]byte, error) {
 	s.block.wait()
 	e, err := segment.ParseHeader(s.buf)
 	if err != nil || e.ID != id || e.Size > len(s.buf) {
-		return nil, &IntegrityError{loc.segment, int64(loc.offset), &id, "it is not in the buffer where it should be"}
+		return nil, &IntegrityError{Segment: loc.segment, Offset: int64(loc.offset), ID: &id, Reason: "it is not in its buffer"}
 	}
 	return append([]byte(nil), s.buf[segment.KeyedSize:e.Size]...), nil
 }
@@ -143,8 +152,8 @@ func (r *Repository) read(loc location, id ID) ([]byte, error) {
 	defer s.release()
 	buf := readBuffers.Get().(*[firstRead]byte)
 	defer readBuffers.Put(buf)
-	damaged := func(reason string) error {
-		return &IntegrityError{loc.segment, int64(loc.offset), &id, reason}
+	damaged := func(reason string) *IntegrityError {
+		return &IntegrityError{Segment: loc.segment, Offset: int64(loc.offset), ID: &id, Reason: reason}
 	}
 	n, err := s.ReadAt(buf[:], int64(loc.offset))
 	if n < segment.KeyedSize {
@@ -157,8 +166,8 @@ func (r *Repository) read(loc location, id ID) ([]byte, error) {
 	if err != nil {
 		return nil, damaged(err.Error())
 	}
-	if e.Tag != segment.Put || e.ID != id {
-		return nil, damaged(fmt.Sprintf("there is a %v of %v instead", e.Tag, e.ID))
+	if e.Tag != segment.Put {
+		return nil, damaged(fmt.Sprintf("there is a %v instead", e.Tag))
 	}
 	value := make([]byte, e.Size-segment.KeyedSize)
 	have := copy(value, buf[segment.KeyedSize:n])
@@ -173,6 +182,11 @@ func (r *Repository) read(loc location, id ID) ([]byte, error) {
 	}
 	if !segment.VerifyParts((*[segment.KeyedSize]byte)(buf[:]), value) {
 		return nil, damaged("its checksum does not match")
+	}
+	if e.ID != id {
+		err := damaged(fmt.Sprintf("there is object %v instead", e.ID))
+		err.otherEntry = true
+		return nil, err
 	}
 	return value, nil
 }

@@ -99,6 +99,7 @@ type Repository struct {
 	garbage    map[uint32]garbage
 	deaths     []location // PUT entries that are dead and not yet in garbage
 	tail       tail
+	isWitness  bool            // the index is of use to a check, though a check is needed
 	flushed    *state          // what garret.tables was written with last, by this Repository
 	unmeasured []uint32        // segments with something dead in them, of which is not known how much
 	candidates map[uint32]bool // segments that may have come to the threshold of compaction

@@ -5,17 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"garret/repository/hashindex"
 	"garret/repository/segment"
 )
 
-func sortLocations(locs []location) {
-	slices.SortFunc(locs, func(a, b location) int {
-		return cmp.Or(cmp.Compare(a.segment, b.segment), cmp.Compare(a.offset, b.offset))
-	})
+func (a location) compare(b location) int {
+	return cmp.Or(cmp.Compare(a.segment, b.segment), cmp.Compare(a.offset, b.offset))
 }
+
+// before reports whether a is nearer to the beginning of the log.
+func (a location) before(b location) bool { return a.compare(b) < 0 }
 
 // Put stores a value of at most MaxObjectSize bytes under id, in place of the one that id has. It is part of the
 // transaction, which it begins if there is none, and durable when Commit has returned; until then this Repository alone
