@@ -361,7 +361,10 @@ func (c *check) knownOffsets(n uint32) ([]int64, error) {
 // compare holds the index that was loaded against the segments.
 func (c *check) compare(ctx context.Context) error {
 	index := &c.r.index
-	explained := len(c.damaged) > 0
+	// An index with checksums of its own is believed when it says that something was deleted: a segment that is missing, or
+	// cut off between two entries, leaves no other trace.
+	base := index.base()
+	explained := len(c.damaged) > 0 || base != nil && !base.foreign
 	missing := map[uint32]bool{}
 	unseen := 0
 	var inner error
@@ -427,7 +430,7 @@ func (c *check) compare(ctx context.Context) error {
 		f := Finding{Kind: IndexMismatch, Segment: c.log[id].segment, Offset: int64(c.log[id].offset), Object: &id}
 		f.Detail = "the index does not have it"
 		if explained {
-			f.Kind, f.Detail = UndeletedObject, "the segments that are damaged or missing must have held its deletion"
+			f.Kind, f.Detail = UndeletedObject, "what held its deletion must have been lost"
 			c.undo = append(c.undo, id)
 		}
 		c.find(f)

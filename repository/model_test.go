@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"garret/repository/storage"
@@ -35,30 +36,31 @@ type run struct {
 	opts *Options
 	r    *Repository
 
-	committed model    // acknowledged
-	inFlight  []model  // what may have become of it, where a commit was not acknowledged
-	current   model    // with the open transaction
-	keep      []string // the index files with which verify opens what is left
-	ops       int      // storage operations so far
-	crashAt   int      // the operation that fails, and all after it
-	faultAt   int      // the operation that fails, and nothing after it
+	committed model        // acknowledged
+	inFlight  []model      // what may have become of it, where a commit was not acknowledged
+	current   model        // with the open transaction
+	keep      []string     // the index files with which verify opens what is left
+	ops       atomic.Int64 // storage operations so far
+	values    int
+	crashAt   int // the operation that fails, and all after it
+	faultAt   int // the operation that fails, and nothing after it
 	trace     []string
 }
 
 func (h *run) hook(string) error {
-	h.ops++
-	if h.crashAt > 0 && h.ops >= h.crashAt {
+	n := int(h.ops.Add(1))
+	if h.crashAt > 0 && n >= h.crashAt {
 		return errCrash
 	}
-	if h.ops == h.faultAt {
+	if n == h.faultAt {
 		return errFault
 	}
 	return nil
 }
 
-func (h *run) faulted() bool { return h.faultAt > 0 && h.ops >= h.faultAt }
+func (h *run) faulted() bool { return h.faultAt > 0 && int(h.ops.Load()) >= h.faultAt }
 
-func (h *run) crashed() bool { return h.crashAt > 0 && h.ops >= h.crashAt }
+func (h *run) crashed() bool { return h.crashAt > 0 && int(h.ops.Load()) >= h.crashAt }
 
 // must fails the test for an error that no crash or fault explains.
 func (h *run) must(err error, what string) bool {
@@ -110,7 +112,8 @@ func (h *run) value() string {
 	if h.rng.IntN(10) == 0 {
 		n = h.rng.IntN(3000)
 	}
-	return string(bytes.Repeat([]byte{byte(h.rng.Uint32())}, n)) + strconv.Itoa(h.ops)
+	h.values++
+	return string(bytes.Repeat([]byte{byte(h.rng.Uint32())}, n)) + strconv.Itoa(h.values)
 }
 
 // step does one random thing.
