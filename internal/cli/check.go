@@ -51,7 +51,7 @@ func (a *app) check(ctx context.Context, repo *repository.Repository, loc locati
 	}
 	lost := map[repository.ID]bool{}
 	for _, f := range report.Findings {
-		fmt.Fprintln(a.stdout, f)
+		fmt.Fprintln(a.stdout, a.text(f.String()))
 		if f.Kind == repository.LostObject && f.Object != nil {
 			lost[*f.Object] = true
 		}
@@ -103,7 +103,7 @@ func (a *app) repair(ctx context.Context, repo *repository.Repository, report *r
 			a.ui.Printf("  - %s", what)
 		}
 	}
-	if err := a.ask("CHECK_I_KNOW_WHAT_I_AM_DOING", "the repair changes the repository for good", "Repair it?"); err != nil {
+	if err := a.ask(ctx, "CHECK_I_KNOW_WHAT_I_AM_DOING", "the repair changes the repository for good", "Repair it?"); err != nil {
 		return err
 	}
 	after, err := repo.Check(ctx, repository.CheckOptions{Repair: true})
@@ -132,12 +132,12 @@ func (a *app) checkArchives(
 		a.ui.Printf("There is no manifest in it, and so there are no archives to check.")
 		return true, nil
 	case errors.Is(err, repository.ErrIntegrity):
-		fmt.Fprintln(a.stdout, oneLine(err))
+		fmt.Fprintln(a.stdout, a.text(oneLine(err)))
 		return false, nil
 	case err != nil:
 		return false, err
 	}
-	stats, err := fsck.Archives(ctx, without{repo, lost}, s.cat, func(f fsck.Finding) { fmt.Fprintln(a.stdout, f) })
+	stats, err := fsck.Archives(ctx, without{repo, lost}, s.cat, func(f fsck.Finding) { fmt.Fprintln(a.stdout, a.text(f.String())) })
 	if err != nil {
 		return false, err
 	}

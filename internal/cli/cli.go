@@ -90,6 +90,15 @@ repository, REPO may be left out.`,
 // warn tells of something that concerns one file alone.
 func (a *app) warn(path string, err error) { a.ui.Printf("garret: %s", aboutFile(path, err)) }
 
+// text returns a text as it is to be printed. What an archive says must not control a terminal; a program that reads it
+// gets it as it is.
+func (a *app) text(s string) string {
+	if ui.IsTerminal(a.stdout) {
+		return ui.Printable(s)
+	}
+	return s
+}
+
 // args returns a check for the number of arguments that names the usage. A negative maximum is none.
 func args(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {

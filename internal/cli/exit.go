@@ -99,8 +99,8 @@ var kinds = []struct {
 	{repository.ErrExists, exitError, "choose another path, or empty that one"},
 	{backup.ErrArchiveExists, exitError, "choose another name"},
 	{repository.ErrReadOnly, exitError, ""},
-	{syscall.ENOSPC, exitError, "free some space and do it again: what was there before is unchanged"},
-	{syscall.EDQUOT, exitError, "free some space and do it again: what was there before is unchanged"},
+	{syscall.ENOSPC, exitError, "free some space and do it again"},
+	{syscall.EDQUOT, exitError, "free some space and do it again"},
 	{repository.ErrIntegrity, exitError, `"garret check" finds out what is damaged`},
 }
 
@@ -122,7 +122,7 @@ func message(err error) string {
 	case err == nil, err == errWarnings:
 		return ""
 	case errors.Is(err, context.Canceled):
-		return "interrupted; nothing was changed that is not whole"
+		return "interrupted"
 	}
 	msg := oneLine(err)
 	for _, k := range kinds {

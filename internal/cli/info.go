@@ -37,7 +37,7 @@ func (a *app) infoCommand() *cobra.Command {
 
 // field prints one line of what is told.
 func (a *app) field(name, format string, args ...any) {
-	fmt.Fprintf(a.stdout, "%-18s %s\n", name+":", fmt.Sprintf(format, args...))
+	fmt.Fprintf(a.stdout, "%-18s %s\n", name+":", a.text(fmt.Sprintf(format, args...)))
 }
 
 func (a *app) infoRepository(ctx context.Context, s *session) error {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 
@@ -11,7 +10,6 @@ import (
 	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/internal/location"
-	"garret/internal/ui"
 	"garret/repository"
 )
 
@@ -60,7 +58,7 @@ func (a *app) initCommand() *cobra.Command {
 func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Type) (_ *session, keyfile string, err error) {
 	var pass, dir string
 	if typ.Encrypts() {
-		if pass, err = a.newPassphrase(); err != nil {
+		if pass, err = a.newPassphrase(ctx); err != nil {
 			return nil, "", err
 		}
 	}
@@ -113,13 +111,9 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 }
 
 // newPassphrase returns the passphrase for a new repository.
-func (a *app) newPassphrase() (string, error) {
+func (a *app) newPassphrase(ctx context.Context) (string, error) {
 	if pass, ok := envelope.EnvPassphrase(); ok {
 		return pass, nil
 	}
-	pass, err := a.ui.NewPassphrase("New passphrase: ")
-	if errors.Is(err, ui.ErrNoTerminal) {
-		return "", envelope.ErrNoPassphrase
-	}
-	return pass, err
+	return passphrase(a.ui.NewPassphrase(ctx, "New passphrase: "))
 }

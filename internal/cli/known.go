@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,13 +67,13 @@ func (k *known) isAt(loc location.Location) bool {
 }
 
 // admit decides whether a repository may be used, for storing or for reading alone.
-func (k *known) admit(a *app, loc location.Location, typ envelope.Type, store bool) error {
+func (k *known) admit(ctx context.Context, a *app, loc location.Location, typ envelope.Type, store bool) error {
 	where := loc.Repository().String()
 	if k.record == nil {
 		if typ.Encrypts() || !store {
 			return nil
 		}
-		return a.ask("UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK",
+		return a.ask(ctx, "UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK",
 			fmt.Sprintf("repository %q is not encrypted, and this machine has not used it before", where), "Store into it?")
 	}
 	if k.record.KeyType != typ.String() {
@@ -80,18 +81,18 @@ func (k *known) admit(a *app, loc location.Location, typ envelope.Type, store bo
 			"it is not the same; if it is meant to be, remove %q", where, k.record.KeyType, typ, k.file())}
 	}
 	if !k.isAt(loc) && store {
-		return a.ask("RELOCATED_REPO_ACCESS_IS_OK",
+		return a.ask(ctx, "RELOCATED_REPO_ACCESS_IS_OK",
 			fmt.Sprintf("repository %q was at %q when it was last used", where, k.record.Location), "Store into it?")
 	}
 	return nil
 }
 
 // ask tells something and asks whether to go on all the same.
-func (a *app) ask(variable, what, question string) error {
+func (a *app) ask(ctx context.Context, variable, what, question string) error {
 	if yes(variable) {
 		return nil
 	}
-	ok, err := a.ui.Confirm(what + ". " + question)
+	ok, err := a.ui.Confirm(ctx, what+". "+question)
 	switch {
 	case errors.Is(err, ui.ErrNoTerminal):
 		return &refusedError{what + "; set GARRET_" + variable + "=yes if that is right"}

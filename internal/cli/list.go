@@ -34,9 +34,9 @@ func (a *app) listCommand() *cobra.Command {
 			if loc.Archive == "" {
 				for _, e := range s.cat.Archives() {
 					if short {
-						fmt.Fprintln(out, e.Name)
+						fmt.Fprintln(out, a.text(e.Name))
 					} else {
-						fmt.Fprintf(out, "%-36s %s\n", e.Name, e.Time.Local().Format(time.ANSIC))
+						fmt.Fprintf(out, "%-36s %s\n", a.text(e.Name), e.Time.Local().Format(time.ANSIC))
 					}
 				}
 				return nil
@@ -51,9 +51,9 @@ func (a *app) listCommand() *cobra.Command {
 					return err
 				}
 				if short {
-					fmt.Fprintln(out, it.Path)
+					fmt.Fprintln(out, a.text(it.Path))
 				} else {
-					fmt.Fprintln(out, itemLine(it, now))
+					fmt.Fprintln(out, a.text(itemLine(it, now)))
 				}
 			}
 			return nil

@@ -65,14 +65,16 @@ func (a *app) unlock(ctx context.Context, repo *repository.Repository, loc locat
 	if err != nil {
 		return nil, err
 	}
-	if err := known.admit(a, loc, typ, exclusive); err != nil {
+	if err := known.admit(ctx, a, loc, typ, exclusive); err != nil {
 		return nil, err
 	}
 	key, err := envelope.OpenKey(envelope.OpenOptions{
 		RepositoryID: repo.ID(),
 		Location:     loc.Repository().String(),
 		Envelope:     env,
-		Ask:          a.askPassphrase,
+		Ask: func(prompt string) (string, error) {
+			return passphrase(a.ui.Passphrase(ctx, prompt))
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
@@ -99,8 +101,8 @@ func (s *session) Close() error {
 	return s.repo.Close()
 }
 
-func (a *app) askPassphrase(prompt string) (string, error) {
-	pass, err := a.ui.Passphrase(prompt)
+// passphrase passes on the answer to a question for a passphrase.
+func passphrase(pass string, err error) (string, error) {
 	if errors.Is(err, ui.ErrNoTerminal) {
 		return "", envelope.ErrNoPassphrase
 	}

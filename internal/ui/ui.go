@@ -4,6 +4,7 @@ package ui
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -35,14 +36,15 @@ type UI struct {
 // both are terminals.
 func New(in io.Reader, err io.Writer) *UI {
 	u := &UI{err: err}
-	if f, ok := in.(*os.File); ok && isTerminal(f) && isTerminal(err) {
+	if f, ok := in.(*os.File); ok && IsTerminal(f) && IsTerminal(err) {
 		u.in = f
 		u.answers = bufio.NewReader(f)
 	}
 	return u
 }
 
-func isTerminal(v any) bool {
+// IsTerminal reports whether a reader or writer is a terminal.
+func IsTerminal(v any) bool {
 	f, ok := v.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
@@ -79,42 +81,68 @@ func Printable(s string) string {
 }
 
 // Confirm asks a question whose answer is yes or no. No is the default. Without a terminal it returns ErrNoTerminal.
-func (u *UI) Confirm(question string) (bool, error) {
-	if u.in == nil {
-		return false, ErrNoTerminal
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	fmt.Fprintf(u.err, "%s [y/N] ", Printable(question))
-	line, err := u.answers.ReadString('\n')
-	if err != nil && err != io.EOF {
-		return false, err
-	}
+func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
+	line, err := u.ask(ctx, question+" [y/N] ", func() (string, error) {
+		line, err := u.answers.ReadString('\n')
+		if err == io.EOF {
+			err = nil
+		}
+		return line, err
+	})
 	answer := strings.ToLower(strings.TrimSpace(line))
-	return answer == "y" || answer == "yes", nil
+	return answer == "y" || answer == "yes", err
 }
 
 // Passphrase asks for a passphrase, which is not shown. Without a terminal it returns ErrNoTerminal.
-func (u *UI) Passphrase(prompt string) (string, error) {
+func (u *UI) Passphrase(ctx context.Context, prompt string) (string, error) {
+	pass, err := u.ask(ctx, prompt, func() (string, error) {
+		pass, err := term.ReadPassword(int(u.in.Fd()))
+		return string(pass), err
+	})
+	if err != ErrNoTerminal {
+		fmt.Fprintln(u.err) // in place of the one that was not shown
+	}
+	return pass, err
+}
+
+// ask shows a prompt and reads the answer, unless the context is done before: the terminal is then left as it was, and
+// a goroutine behind that waits for an answer that nobody wants any more.
+func (u *UI) ask(ctx context.Context, prompt string, read func() (string, error)) (string, error) {
 	if u.in == nil {
 		return "", ErrNoTerminal
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	fmt.Fprint(u.err, Printable(prompt))
-	pass, err := term.ReadPassword(int(u.in.Fd()))
-	fmt.Fprintln(u.err)
-	return string(pass), err
+	state, err := term.GetState(int(u.in.Fd()))
+	if err != nil {
+		return "", err
+	}
+	type answer struct {
+		text string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	io.WriteString(u.err, Printable(prompt))
+	go func() {
+		text, err := read()
+		answers <- answer{text, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.text, a.err
+	case <-ctx.Done():
+		return "", errors.Join(ctx.Err(), term.Restore(int(u.in.Fd()), state))
+	}
 }
 
 // NewPassphrase asks for a new passphrase twice, until both are equal.
-func (u *UI) NewPassphrase(prompt string) (string, error) {
+func (u *UI) NewPassphrase(ctx context.Context, prompt string) (string, error) {
 	for {
-		first, err := u.Passphrase(prompt)
+		first, err := u.Passphrase(ctx, prompt)
 		if err != nil {
 			return "", err
 		}
-		second, err := u.Passphrase("The same again: ")
+		second, err := u.Passphrase(ctx, "The same again: ")
 		if err != nil {
 			return "", err
 		}
@@ -134,7 +162,7 @@ type Count struct {
 // Progress shows a line that is renewed a few times a second with what count returns, until stop is called. Without a
 // terminal it does nothing.
 func (u *UI) Progress(count func() Count) (stop func()) {
-	if !isTerminal(u.err) {
+	if !IsTerminal(u.err) {
 		return func() {}
 	}
 	begin := time.Now()

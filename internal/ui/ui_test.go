@@ -11,10 +11,10 @@ import (
 func TestNobodyIsAskedWithoutATerminal(t *testing.T) {
 	var out bytes.Buffer
 	u := New(strings.NewReader("y\n"), &out)
-	if _, err := u.Confirm("Really?"); !errors.Is(err, ErrNoTerminal) {
+	if _, err := u.Confirm(t.Context(), "Really?"); !errors.Is(err, ErrNoTerminal) {
 		t.Errorf("Confirm: %v", err)
 	}
-	if _, err := u.NewPassphrase("Passphrase: "); !errors.Is(err, ErrNoTerminal) {
+	if _, err := u.NewPassphrase(t.Context(), "Passphrase: "); !errors.Is(err, ErrNoTerminal) {
 		t.Errorf("NewPassphrase: %v", err)
 	}
 	u.Progress(func() Count { t.Error("progress is counted"); return Count{} })()
