@@ -62,9 +62,18 @@ func (a *app) runBackup(cmd *cobra.Command, args []string) error {
 		loc.Archive = o.Name
 		fmt.Fprintf(a.stdout, "Stored %s, in %s.\n", summary(done), ui.Duration(time.Since(begin)))
 		fmt.Fprintf(a.stdout, "To bring it back:\n  %s extract --target %s %s\n",
-			ownCommand(), shellQuote(name+".restored"), shellQuote(loc.String()))
+			ownCommand(), shellQuote(restoreTarget(path, name)), shellQuote(loc.String()))
 	}
 	return endStore(s, done, err)
+}
+
+// restoreTarget returns a folder to bring a backup of path back to: not where it was, nor below.
+func restoreTarget(path, name string) string {
+	target := name + ".restored"
+	if cwd, err := os.Getwd(); err == nil && cwd == path {
+		target = filepath.Join("..", target)
+	}
+	return target
 }
 
 // openDefault opens the repository of GARRET_REPO or, if there is none, the default one, which it makes if need be.

@@ -14,7 +14,6 @@ import (
 	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/repository"
-	"garret/repository/storage"
 )
 
 // The exit codes. They are what scripts rely on; exitCodesTopic explains them to people.
@@ -89,7 +88,6 @@ var kinds = []struct {
 	{repository.ErrNotExist, exitNoRepository, `"garret init" makes one`},
 	{repository.ErrInvalid, exitNoRepository, ""},
 	{repository.ErrLocked, exitLocked, "try again later, or wait with --lock-wait"},
-	{storage.ErrLocked, exitLocked, "try again later, or wait with --lock-wait"},
 	{envelope.ErrWrongPassphrase, exitKey, ""},
 	{envelope.ErrNoPassphrase, exitKey, "set GARRET_PASSPHRASE, or run it at a terminal"},
 	{envelope.ErrNoKeyfile, exitKey, "set GARRET_KEYS_DIR to the folder where it is, or bring it back from its copy"},
