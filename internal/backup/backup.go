@@ -33,6 +33,8 @@ import (
 var (
 	// ErrArchiveExists is matched by the error about an archive whose name is taken.
 	ErrArchiveExists = errors.New("archive exists already")
+	// ErrSameName is matched by the error about two paths that would be stored under the same name.
+	ErrSameName = errors.New("would be stored under the same name")
 	// ErrChanged is reported of a file that changed each time it was read.
 	ErrChanged = errors.New("changed while it was read, and is not stored")
 	// ErrUnknownType is reported of what is neither a file, a directory, a link, a device, a FIFO nor a socket.
@@ -58,7 +60,7 @@ type Options struct {
 	Username string
 
 	Dir   string   // where Paths begin; empty: the current directory
-	Paths []string // of files and directories; each is stored under itself, made relative
+	Paths []string // of files and directories; each is stored under itself, made relative, and once
 
 	// Skip are directories to leave out with all that is in them, as the repository itself. Skipped is told of each.
 	Skip    []fsmeta.FileID
@@ -104,10 +106,15 @@ func Run(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (
 	if _, ok := cat.Manifest.Archives[o.Name]; ok {
 		return nil, fmt.Errorf("archive %q: %w", o.Name, ErrArchiveExists)
 	}
+	roots, err := findRoots(o.Dir, o.Paths)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	p := &pipeline{
 		Options: o,
+		roots:   roots,
 		chunks:  newChunkStore(store, cat.Key),
 		fail:    cancel,
 		order:   make(chan *entry, 4096),
@@ -171,6 +178,7 @@ func (o Options) withDefaults() Options {
 // nobody is ever stuck; once the context is done, nobody does any more work on what is in them.
 type pipeline struct {
 	Options
+	roots  []root
 	chunks *chunkStore
 	fail   context.CancelCauseFunc // ends the run with an error
 	order  chan *entry             // all entries, as they were met

@@ -59,9 +59,7 @@ func (r *room) copyOf(ctx context.Context, data []byte) (*[]byte, error) {
 
 func (r *room) giveBack(buf *[]byte) {
 	r.free.Release(min(int64(len(*buf)), r.size))
-	if cap(*buf) <= 1<<20 { // the few that are longer would stay for long, and be used for short ones
-		r.buffers.Put(buf)
-	}
+	r.buffers.Put(buf)
 }
 
 // A chunkStore stores each chunk once. It is safe for concurrent use.

@@ -77,10 +77,10 @@ func (r *reader) cut(ctx context.Context, e *entry, content io.Reader) (int64, e
 	e.blocks = nil
 	var block []archive.Chunk
 	r.chunker.Reset(content)
-	for {
+	for ctx.Err() == nil {
 		data, err := r.chunker.Next()
 		if err == io.EOF {
-			break
+			return n, nil
 		}
 		if err != nil {
 			return n, err
@@ -104,5 +104,5 @@ func (r *reader) cut(ctx context.Context, e *entry, content io.Reader) (int64, e
 		n += int64(len(data))
 		r.Progress.Bytes.Add(int64(len(data)))
 	}
-	return n, nil
+	return n, ctx.Err()
 }

@@ -2,6 +2,8 @@ package backup
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,24 +21,64 @@ type walker struct {
 }
 
 func (w *walker) run(ctx context.Context) {
-	for _, path := range w.Paths {
-		full := path
-		if !filepath.IsAbs(path) {
-			full = filepath.Join(w.Dir, path)
-		}
-		full = filepath.Clean(full)
-		parent, name := filepath.Dir(full), filepath.Base(full)
+	for _, r := range w.roots {
+		parent, name := filepath.Dir(r.file), filepath.Base(r.file)
 		if name == "." || name == ".." || name == "/" {
-			parent, name = full, "."
+			parent, name = r.file, "."
 		}
 		d, err := fsmeta.OpenDir(parent)
 		if err != nil {
-			w.order <- &entry{path: full, err: err}
+			w.order <- &entry{path: r.file, err: err}
 			continue
 		}
-		w.visit(ctx, d, name, SafePath(path))
+		w.visit(ctx, d, name, r.path)
 		d.Release()
 	}
+}
+
+// A root is where a walk begins.
+type root struct {
+	file string // its path in the file system
+	path string // and in the archive
+}
+
+// findRoots returns the roots of a backup, without those that lie below another one.
+func findRoots(dir string, paths []string) ([]root, error) {
+	first := map[string]root{} // by path in the archive
+	var roots []root
+	for _, p := range paths {
+		r := root{file: filepath.Clean(p), path: SafePath(p)}
+		if !filepath.IsAbs(p) {
+			r.file = filepath.Join(dir, p)
+		}
+		if other, ok := first[r.path]; !ok {
+			first[r.path] = r
+			roots = append(roots, r)
+		} else if other.file != r.file {
+			return nil, fmt.Errorf("%q and %q: %w, %q", other.file, r.file, ErrSameName, r.path)
+		}
+	}
+	var clash error
+	below := func(r root) bool {
+		for above := r.path; above != "."; {
+			above = filepath.Dir(above)
+			other, ok := first[above]
+			if !ok {
+				continue
+			}
+			rest, _ := strings.CutPrefix(r.path, above+"/")
+			same := filepath.Join(other.file, rest)
+			if same == r.file {
+				return true
+			}
+			if _, err := os.Lstat(same); err == nil {
+				clash = fmt.Errorf("%q and %q: %w, %q", same, r.file, ErrSameName, r.path)
+			}
+		}
+		return false
+	}
+	roots = slices.DeleteFunc(roots, below)
+	return roots, clash
 }
 
 // SafePath returns the path that a file has in an archive: relative, clean, and without a ".." in it.

@@ -1,6 +1,9 @@
 package backup
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -12,6 +15,43 @@ func TestSafePath(t *testing.T) {
 	} {
 		if got := SafePath(in); got != want {
 			t.Errorf("SafePath(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestEachFileIsStoredOnceAndUnderItsOwnName(t *testing.T) {
+	dir := t.TempDir()
+	for _, d := range []string{"work/a/b", "a", "c"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	work := filepath.Join(dir, "work")
+	for _, tt := range []struct {
+		paths []string
+		want  []string // in the archive; nil: they clash
+	}{
+		{[]string{"a", "a/", "./a/b", "a"}, []string{"a"}},
+		{[]string{"a/b", "a"}, []string{"a"}},
+		{[]string{"a/b", "."}, []string{"."}},
+		{[]string{"a", "../c"}, []string{"a", "c"}},
+		{[]string{".", "../c"}, []string{".", "c"}},
+		{[]string{".", work}, []string{".", SafePath(work)}},
+		{[]string{"a", "../a"}, nil},
+		{[]string{".", "../a"}, nil},
+		{[]string{"../a/b", "a"}, nil},
+	} {
+		roots, err := findRoots(work, tt.paths)
+		var got []string
+		for _, r := range roots {
+			got = append(got, r.path)
+		}
+		if tt.want == nil {
+			if !errors.Is(err, ErrSameName) {
+				t.Errorf("%q: %q, %v", tt.paths, got, err)
+			}
+		} else if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %q, %v, want %q", tt.paths, got, err, tt.want)
 		}
 	}
 }

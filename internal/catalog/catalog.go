@@ -153,6 +153,9 @@ func (e *NoArchiveError) Is(target error) bool { return target == ErrNoArchive }
 
 // Get returns the data of an object, which the caller owns.
 func (c *Catalog) Get(ctx context.Context, id repository.ID) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	env, err := c.store.Get(ctx, id)
 	if err != nil {
 		return nil, err

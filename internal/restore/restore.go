@@ -4,6 +4,9 @@
 // queue to as many goroutines as there are processors, each of which fetches the chunks of its file ahead and writes
 // them in order. Hard links wait until all files are there, and what directories have beside their entries comes last.
 //
+// The target itself gets the metadata that the archive has for it only if it was empty before: an archive of "." must
+// not close a folder in which there is more.
+//
 // Everything is done from one open directory to the next (see fsmeta), so that no path, no link and no ".." of an
 // archive leads out of the target. What is in the way of a file is replaced, a directory only if it is empty.
 //
@@ -90,6 +93,10 @@ func Run(ctx context.Context, cat *catalog.Catalog, a *archive.Archive, o Option
 		return nil, err
 	}
 	defer target.Release()
+	names, err := target.Names()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r := &run{
@@ -102,6 +109,7 @@ func Run(ctx context.Context, cat *catalog.Catalog, a *archive.Archive, o Option
 		source:   walk{dirs: []*fsmeta.Dir{target}},
 		jobs:     make(chan job, 64),
 		broken:   map[string]bool{},
+		fresh:    len(names) == 0,
 	}
 	defer r.path.leave(0)
 	defer r.source.leave(0)
@@ -122,6 +130,7 @@ type run struct {
 	path     walk // to the item at hand
 	source   walk // to what a hard link is another name of
 	jobs     chan job
+	fresh    bool // the target was empty
 
 	dirs  []*archive.Item // whose metadata is due
 	links []*archive.Item
@@ -168,6 +177,9 @@ func (r *run) run(ctx context.Context) error {
 
 // report counts an item, and tells what went wrong with it. A disk that is full is full for all of them.
 func (r *run) report(it *archive.Item, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the person knows
+	}
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		r.fail(err)
 		return
@@ -262,6 +274,10 @@ func (r *run) item(it *archive.Item) error {
 	}
 	switch typ {
 	case fsmeta.TypeDir:
+		if name == "." && !r.fresh {
+			r.report(it, nil)
+			return nil
+		}
 		if err := makeDir(parent, name); err != nil {
 			return err
 		}
