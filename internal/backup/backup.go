@@ -78,7 +78,15 @@ type Options struct {
 type Progress struct {
 	Files atomic.Int64 // regular files that have been stored
 	Bytes atomic.Int64 // of content that has been read
-	Path  atomic.Pointer[string]
+	path  atomic.Pointer[string]
+}
+
+// Count returns the numbers, and the path of the latest file.
+func (p *Progress) Count() (files, bytes int64, path string) {
+	if latest := p.path.Load(); latest != nil {
+		path = *latest
+	}
+	return p.Files.Load(), p.Bytes.Load(), path
 }
 
 // Stats say what a backup has stored.
@@ -297,5 +305,5 @@ func (p *pipeline) count(e *entry) {
 			p.stats.Bytes += int64(c.Size)
 		}
 	}
-	p.Progress.Path.Store(&e.item.Path)
+	p.Progress.path.Store(&e.item.Path)
 }

@@ -66,24 +66,23 @@ func (a *app) store(ctx context.Context, s *session, o backup.Options) (*backup.
 	}
 	o.Warn = a.warn
 	o.Progress = new(backup.Progress)
-	stop := a.ui.Progress(func() ui.Count {
-		c := ui.Count{Files: o.Progress.Files.Load(), Bytes: o.Progress.Bytes.Load()}
-		if p := o.Progress.Path.Load(); p != nil {
-			c.Path = *p
-		}
-		return c
-	})
+	stop := a.ui.Progress(o.Progress.Count)
 	defer stop()
 	return backup.Run(ctx, s.repo, s.cat, o)
 }
 
 // endStore closes the session after an archive has been made, or not.
 func endStore(s *session, done *backup.Stats, err error) error {
-	err = errors.Join(err, s.Close())
-	if err == nil && done.Warnings > 0 {
+	if err != nil {
+		return errors.Join(err, s.repo.Close()) // what the manifest would have been is not to be remembered
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	if done.Warnings > 0 {
 		return errWarnings
 	}
-	return err
+	return nil
 }
 
 // summary says what was stored.

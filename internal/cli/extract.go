@@ -9,7 +9,6 @@ import (
 
 	"garret/internal/backup"
 	"garret/internal/restore"
-	"garret/internal/ui"
 )
 
 func (a *app) extractCommand() *cobra.Command {
@@ -42,13 +41,7 @@ with zeros in place of that part; it is reported, and the exit code is 1.`,
 			}
 			sel := newSelection(args[1:])
 			p := new(restore.Progress)
-			stop := a.ui.Progress(func() ui.Count {
-				c := ui.Count{Files: p.Files.Load(), Bytes: p.Bytes.Load()}
-				if path := p.Path.Load(); path != nil {
-					c.Path = *path
-				}
-				return c
-			})
+			stop := a.ui.Progress(p.Count)
 			done, err := restore.Run(cmd.Context(), s.cat, rec, restore.Options{
 				Target:   target,
 				Match:    sel.match(),

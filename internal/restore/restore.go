@@ -51,7 +51,15 @@ type Options struct {
 type Progress struct {
 	Files atomic.Int64
 	Bytes atomic.Int64
-	Path  atomic.Pointer[string]
+	path  atomic.Pointer[string]
+}
+
+// Count returns the numbers, and the path of the latest file.
+func (p *Progress) Count() (files, bytes int64, path string) {
+	if latest := p.path.Load(); latest != nil {
+		path = *latest
+	}
+	return p.Files.Load(), p.Bytes.Load(), path
 }
 
 // Stats say what has been restored.
@@ -197,7 +205,7 @@ func (r *run) report(it *archive.Item, err error) {
 	case fsmeta.TypeRegular:
 		r.stats.Files++
 		r.Progress.Files.Add(1)
-		r.Progress.Path.Store(&it.Path)
+		r.Progress.path.Store(&it.Path)
 	default:
 		r.stats.Others++
 	}

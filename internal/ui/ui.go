@@ -153,25 +153,19 @@ func (u *UI) NewPassphrase(ctx context.Context, prompt string) (string, error) {
 	}
 }
 
-// Count is what a progress line shows.
-type Count struct {
-	Files, Bytes int64
-	Path         string // at work on
-}
-
-// Progress shows a line that is renewed a few times a second with what count returns, until stop is called. Without a
-// terminal it does nothing.
-func (u *UI) Progress(count func() Count) (stop func()) {
+// Progress shows a line that is renewed a few times a second with what count returns, until stop is called: how many
+// files and bytes are done, and what is at hand. Without a terminal it does nothing.
+func (u *UI) Progress(count func() (files, bytes int64, path string)) (stop func()) {
 	if !IsTerminal(u.err) {
 		return func() {}
 	}
 	begin := time.Now()
 	p := mpb.New(mpb.WithOutput(u.err), mpb.WithRefreshRate(200*time.Millisecond), mpb.WithAutoRefresh())
 	line := func(s decor.Statistics) string {
-		c := count()
-		text := fmt.Sprintf("%s files  %s  %s  ", humanize.Comma(c.Files), Bytes(c.Bytes), Rate(c.Bytes, time.Since(begin)))
+		files, bytes, path := count()
+		text := fmt.Sprintf("%s  %s  %s  ", Plural(files, "file"), Bytes(bytes), Rate(bytes, time.Since(begin)))
 		if room := s.AvailableWidth - len(text) - 1; room > 8 {
-			text += shorten(Printable(c.Path), room)
+			text += shorten(Printable(path), room)
 		}
 		return text
 	}

@@ -17,7 +17,10 @@ func TestNobodyIsAskedWithoutATerminal(t *testing.T) {
 	if _, err := u.NewPassphrase(t.Context(), "Passphrase: "); !errors.Is(err, ErrNoTerminal) {
 		t.Errorf("NewPassphrase: %v", err)
 	}
-	u.Progress(func() Count { t.Error("progress is counted"); return Count{} })()
+	u.Progress(func() (int64, int64, string) {
+		t.Error("progress is counted")
+		return 0, 0, ""
+	})()
 	if out.Len() != 0 {
 		t.Errorf("shown: %q", out.String())
 	}
