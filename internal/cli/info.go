@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -16,7 +17,10 @@ func (a *app) infoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "info [REPO][::ARCHIVE]",
 		Short: "Tell about a repository or an archive",
-		Args:  args(0, 1),
+		Long: `Tell about a repository or an archive: how much content there is, how much of it remains when it is compressed, and
+how much when each piece is counted once. Of an archive it tells too how much of it is in no other one: so much would
+become free without it.`,
+		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.anyLocation(optional(args, 0))
 			if err != nil {
@@ -69,6 +73,20 @@ func (a *app) infoArchive(ctx context.Context, s *session, name string) error {
 	if err := one.add(ctx, s, name); err != nil {
 		return err
 	}
+	own := maps.Clone(one.chunks)
+	for _, e := range s.cat.Archives() {
+		if e.Name == name {
+			continue
+		}
+		var other sizes
+		if err := other.add(ctx, s, e.Name); err != nil {
+			return err
+		}
+		maps.DeleteFunc(own, func(id repository.ID, _ int64) bool {
+			_, shared := other.chunks[id]
+			return shared
+		})
+	}
 	a.field("Name", "%s", rec.Name)
 	a.field("Id", "%v", s.cat.Manifest.Archives[name].ID)
 	a.field("Hostname", "%s", rec.Hostname)
@@ -80,13 +98,14 @@ func (a *app) infoArchive(ctx context.Context, s *session, name string) error {
 	}
 	a.field("Command line", "%s", strings.Join(quoted, " "))
 	one.print(a)
+	a.field("In no other", "%s", ui.Bytes(sum(own)))
 	return nil
 }
 
 // sizes sums up archives.
 type sizes struct {
-	items, content, stored, unique int64
-	seen                           map[repository.ID]bool
+	items, content, stored int64
+	chunks                 map[repository.ID]int64 // each once, with its length as stored
 }
 
 func (z *sizes) add(ctx context.Context, s *session, name string) error {
@@ -94,8 +113,8 @@ func (z *sizes) add(ctx context.Context, s *session, name string) error {
 	if err != nil {
 		return err
 	}
-	if z.seen == nil {
-		z.seen = map[repository.ID]bool{}
+	if z.chunks == nil {
+		z.chunks = map[repository.ID]int64{}
 	}
 	for it, err := range s.cat.Items(ctx, rec) {
 		if err != nil {
@@ -105,10 +124,7 @@ func (z *sizes) add(ctx context.Context, s *session, name string) error {
 		for _, c := range it.Chunks {
 			z.content += int64(c.Size)
 			z.stored += int64(c.CSize)
-			if !z.seen[c.ID] {
-				z.seen[c.ID] = true
-				z.unique += int64(c.CSize)
-			}
+			z.chunks[c.ID] = int64(c.CSize)
 		}
 	}
 	return nil
@@ -118,5 +134,13 @@ func (z *sizes) print(a *app) {
 	a.field("Files and folders", "%d", z.items)
 	a.field("Content", "%s", ui.Bytes(z.content))
 	a.field("Compressed", "%s", ui.Bytes(z.stored))
-	a.field("Deduplicated", "%s", ui.Bytes(z.unique))
+	a.field("Deduplicated", "%s", ui.Bytes(sum(z.chunks)))
+}
+
+func sum(chunks map[repository.ID]int64) int64 {
+	var n int64
+	for _, size := range chunks {
+		n += size
+	}
+	return n
 }
