@@ -348,36 +348,66 @@ func TestWhatCannotBeReadIsReportedAndTheRestStored(t *testing.T) {
 
 func TestAFileThatKeepsChangingIsNotStored(t *testing.T) {
 	dir, s := t.TempDir(), newMemStore()
-	write(t, dir+"/growing", noise(1<<20), 0o644, time.Unix(1, 0))
-	must(t, os.Link(dir+"/growing", dir+"/zlink"))
-	f, err := os.OpenFile(dir+"/growing", os.O_APPEND|os.O_WRONLY, 0)
-	must(t, err)
-	defer f.Close()
-	cat := newCatalog(t, s, envelope.NewPlaintext())
+	write(t, dir+"/busy", noise(1<<20), 0o644, time.Unix(1, 0))
+	must(t, os.Link(dir+"/busy", dir+"/zlink"))
 	warn, warnings := collect()
-	// Each piece that is stored makes the file grow, so that it has changed at the end of each attempt.
-	stats, err := backup.Run(t.Context(), growing{s, f}, cat, backup.Options{
-		Name: "x", Dir: dir, Paths: []string{"."}, Warn: warn, Workers: 1,
-	})
+	stats, err := backup.Run(t.Context(), &busyStore{memStore: s, path: dir + "/busy", changes: -1},
+		newCatalog(t, s, envelope.NewPlaintext()),
+		backup.Options{Name: "x", Dir: dir, Paths: []string{"."}, Warn: warn, Workers: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !errors.Is(warnings[dir+"/growing"], backup.ErrChanged) || warnings[dir+"/zlink"] == nil || stats.Files != 0 {
+	if !errors.Is(warnings[dir+"/busy"], backup.ErrChanged) || warnings[dir+"/zlink"] == nil || stats.Files != 0 {
 		t.Errorf("stats %+v, warnings %v", *stats, warnings)
 	}
 }
 
-// growing is a store that makes a file longer with each object that it is asked for.
-type growing struct {
-	*memStore
-	f *os.File
+func TestAFileThatChangedOnceIsReadAgain(t *testing.T) {
+	dir, s := t.TempDir(), newMemStore()
+	write(t, dir+"/busy", noise(1<<20), 0o644, time.Unix(1, 0))
+	warn := func(path string, err error) { t.Errorf("backup of %q: %v", path, err) }
+	stats, err := backup.Run(t.Context(), &busyStore{memStore: s, path: dir + "/busy", changes: 1},
+		newCatalog(t, s, envelope.NewPlaintext()),
+		backup.Options{Name: "x", Dir: dir, Paths: []string{"."}, Warn: warn, Workers: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats.Files != 1 || stats.Bytes != 1<<20+1 {
+		t.Errorf("stats %+v", *stats)
+	}
 }
 
-func (s growing) Has(ctx context.Context, id repository.ID) (bool, error) {
-	if _, err := s.f.Write([]byte("more")); err != nil {
-		return false, err
+// busyStore is a store that gives a file all new content, one byte longer, whenever it is asked for an object. It is
+// asked for the first pieces of the file before the last ones are cut.
+type busyStore struct {
+	*memStore
+	path    string
+	changes int // how often; negative: always
+}
+
+func (s *busyStore) Has(ctx context.Context, id repository.ID) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changes != 0 {
+		s.changes--
+		f, err := os.OpenFile(s.path, os.O_WRONLY, 0) // and not truncated: empty it would be as good as whole
+		if err != nil {
+			return false, err
+		}
+		defer f.Close()
+		info, err := f.Stat()
+		if err != nil {
+			return false, err
+		}
+		content := make([]byte, info.Size()+1)
+		rng := rand.NewChaCha8([32]byte{byte(s.changes), byte(s.changes >> 8)})
+		rng.Read(content)
+		if _, err := f.Write(content); err != nil {
+			return false, err
+		}
 	}
-	return s.memStore.Has(ctx, id)
+	_, ok := s.objects[id]
+	return ok, nil
 }
 
 func TestSkippedDirectoriesAreToldOnce(t *testing.T) {

@@ -82,7 +82,8 @@ func Fstat(f *os.File) (*Info, error) {
 // Type returns the type bits of the mode.
 func (i *Info) Type() uint32 { return i.Mode & TypeMask }
 
-// SameContent reports whether a file that had the one and has the other Info can be taken to be unchanged.
+// SameContent reports whether a file that had the one and has the other Info can be taken to be unchanged. A change
+// that leaves the size alone is not seen within one tick of the file system's clock, a few milliseconds on most.
 func (i *Info) SameContent(o *Info) bool {
 	return i.FileID == o.FileID && i.Size == o.Size && i.MTime == o.MTime && i.CTime == o.CTime
 }
