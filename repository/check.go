@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"sync"
 
@@ -70,7 +71,7 @@ type CheckOptions struct {
 	// kept beside the new one under a name that ends in ".beforerecover".
 	Repair bool
 	// Confirm, if not nil, is called before a repair changes anything, with all that was found; the repair is not done if
-	// it returns false.
+	// it returns false. It must not call the repository.
 	Confirm func(*Report) bool
 	// Progress, if not nil, is called after each segment that was read.
 	Progress func(done, total int)
@@ -130,6 +131,12 @@ type check struct {
 	damaged []uint32
 	known   map[uint32][]int64 // offsets of entries in damaged segments, by the index
 	undo    []ID               // objects that the segments hold and that are not to be brought back
+	saved   []savedObject      // objects that are sound though the segments, read in order, do not have them
+}
+
+type savedObject struct {
+	id ID
+	at location
 }
 
 func (c *check) find(f Finding) { c.report.Findings = append(c.report.Findings, f) }
@@ -145,6 +152,11 @@ func (c *check) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if sound {
+		if err := c.findStaleIndex(); err != nil {
+			return err
+		}
+	}
 	end := len(all)
 	for end > 0 && int64(all[end-1]) > c.last {
 		end--
@@ -159,6 +171,24 @@ func (c *check) run(ctx context.Context) error {
 	}
 	c.report.Objects = len(c.log)
 	return nil
+}
+
+// findStaleIndex looks for an index of a transaction that the log does not have. One that has its hints with it was
+// written by somebody who had committed so far; an index alone may be anything.
+func (c *check) findStaleIndex() error {
+	n, err := c.r.newestIndex()
+	if err != nil || n <= c.last {
+		return err
+	}
+	hints, err := c.r.store.OpenFile(fmt.Sprintf("%s%d", hintsPrefix, n))
+	if err != nil {
+		return nil
+	}
+	c.find(Finding{
+		Kind: MissingSegment, Segment: uint32(n),
+		Detail: fmt.Sprintf("there is an index of this transaction, and the last is that of segment %d", c.last),
+	})
+	return hints.Close()
 }
 
 // findLast finds out up to which segment the log was committed. Where the COMMIT is gone, an index tells.
@@ -187,6 +217,7 @@ func (c *check) findLast(sound bool) error {
 	if c.last, err = r.lastCommitted(-1); err != nil {
 		return err
 	}
+	claims = append(claims, r.damagedCommit)
 	committed := c.last
 	if committed < 0 {
 		if c.last, err = r.lastWithEntries(); err != nil {
@@ -213,14 +244,15 @@ func lastCommitDetail(committed int64) string {
 	if committed < 0 {
 		return "no segment is committed"
 	}
-	return fmt.Sprintf("an index says that it was committed, but the last that is, is segment %d", committed)
+	return fmt.Sprintf("an index, or what is left of the commit, says that it was committed; the last that is, is segment %d", committed)
 }
 
 // scannedSegment is what a segment holds.
 type scannedSegment struct {
 	number  uint32
 	size    int64
-	entries []segment.Entry
+	entries []segment.Entry // without COMMITs
+	commits int
 	damage  error
 	err     error
 }
@@ -277,7 +309,11 @@ func (c *check) scan(n uint32, scan *segment.Scanner) scannedSegment {
 	s.size = in.Size()
 	scan.Reset(in, in.Size())
 	for scan.Scan() {
-		s.entries = append(s.entries, scan.Entry())
+		if e := scan.Entry(); e.Tag == segment.Commit {
+			s.commits++
+		} else {
+			s.entries = append(s.entries, e)
+		}
 	}
 	if s.damage = scan.Err(); s.damage != nil && !isDamage(s.damage) {
 		s.err = fmt.Errorf("read segment %d: %w", n, s.damage)
@@ -296,7 +332,7 @@ func (c *check) add(s scannedSegment) error {
 	}
 	c.report.Segments++
 	c.report.Bytes += s.size
-	c.report.Entries += len(s.entries)
+	c.report.Entries += len(s.entries) + s.commits
 	for _, e := range s.entries {
 		switch e.Tag {
 		case segment.Put:
@@ -319,18 +355,42 @@ func (c *check) salvage(s *scannedSegment) error {
 		return fmt.Errorf("open segment %d: %w", s.number, err)
 	}
 	defer in.Close()
-	s.entries = s.entries[:0]
+	s.entries, s.commits = s.entries[:0], 0
 	ranges, err := segment.Salvage(in, in.Size(), known, func(e segment.Entry, _ []byte) error {
+		if ok, err := c.isCredible(s.number, e); !ok {
+			return err
+		}
 		s.entries = append(s.entries, e)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read segment %d: %w", s.number, err)
 	}
+	if len(ranges) == 0 { // there is not even a byte of it
+		ranges = []segment.Range{{}}
+	}
 	for _, bad := range ranges {
 		c.find(Finding{Kind: DamagedRange, Segment: s.number, Offset: bad.Offset, Length: bad.Length, Detail: s.damage.Error()})
 	}
 	return nil
+}
+
+// isCredible reports whether an entry found in a damaged segment is one of this log, as far as the index can tell, and not
+// one within a value that was damaged: a PUT must be where the index has the object, and a DELETE must not come behind
+// it. A true entry for which that does not hold is dead.
+func (c *check) isCredible(n uint32, e segment.Entry) (bool, error) {
+	if !c.trusted || e.Tag == segment.Commit {
+		return true, nil
+	}
+	loc, ok, err := c.r.index.lookup(e.ID)
+	if isDamage(err) {
+		return true, nil
+	}
+	at := location{n, uint32(e.Offset)}
+	if e.Tag == segment.Put {
+		return ok && loc == at, err
+	}
+	return !ok || !loc.before(at), err
 }
 
 // knownOffsets returns where in a segment the index has objects, ascending. The index is walked once, for all segments.
@@ -358,6 +418,19 @@ func (c *check) knownOffsets(n uint32) ([]int64, error) {
 	return c.known[n], nil
 }
 
+// isThere reports whether the object that the index has at a location can be read there. In the log, what comes later
+// counts; but the reference's compaction is known to put an old DELETE behind the PUT of the same transaction.
+func (c *check) isThere(loc location, id ID) (bool, error) {
+	if got, ok := c.log[id]; ok && loc.before(got) {
+		return false, nil
+	}
+	_, err := c.r.read(loc, id)
+	if errors.Is(err, fs.ErrNotExist) || isDamage(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // compare holds the index that was loaded against the segments.
 func (c *check) compare(ctx context.Context) error {
 	index := &c.r.index
@@ -382,6 +455,15 @@ func (c *check) compare(ctx context.Context) error {
 		}
 		if ok && got == want {
 			return true
+		}
+		if readable, err := c.isThere(want, id); readable || err != nil {
+			inner = err
+			c.saved = append(c.saved, savedObject{id, want})
+			c.find(Finding{
+				Kind: IndexMismatch, Segment: want.segment, Offset: int64(want.offset), Object: &id,
+				Detail: "it is sound, but the segments have something else behind it",
+			})
+			return inner == nil
 		}
 		lost := Finding{Kind: LostObject, Segment: want.segment, Offset: int64(want.offset), Object: &id}
 		switch {
@@ -452,16 +534,16 @@ func (c *check) repair(ctx context.Context) error {
 	if err := c.ensureCommit(); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	r.index.close()
-	r.index = index{}
-	r.failed, r.isWitness = nil, false
-	r.mu.Unlock()
-	r.garbage, r.candidates, r.deaths, r.unmeasured, r.tail = map[uint32]garbage{}, map[uint32]bool{}, nil, nil, tail{}
-	if err := r.replay(ctx, -1); err != nil {
+	fresh := r.blank()
+	if err := fresh.replay(ctx, -1); err != nil {
 		return err
 	}
-	if err := c.deleteAgain(ctx); err != nil {
+	r.adopt(fresh)
+	r.mu.Lock()
+	r.failed, r.isWitness = nil, false
+	r.mu.Unlock()
+	r.rebuilt, r.broken = false, nil
+	if err := c.amend(ctx); err != nil {
 		return err
 	}
 	if err := r.measure(); err != nil {
@@ -489,8 +571,11 @@ func (c *check) replace(n uint32) error {
 		if _, err := w.Write([]byte(segment.Magic)); err != nil {
 			return err
 		}
-		_, err := segment.Salvage(in, in.Size(), known, func(_ segment.Entry, raw []byte) error {
-			_, err := w.Write(raw)
+		_, err := segment.Salvage(in, in.Size(), known, func(e segment.Entry, raw []byte) error {
+			ok, err := c.isCredible(n, e)
+			if ok {
+				_, err = w.Write(raw)
+			}
 			return err
 		})
 		return err
@@ -515,34 +600,56 @@ func (c *check) ensureCommit() error {
 	return nil
 }
 
-// deleteAgain deletes the objects that a lost DELETE, or the loss of their last value, would bring back.
-func (c *check) deleteAgain(ctx context.Context) error {
+// amend deletes the objects again that a lost DELETE, or the loss of their last value, would bring back, and stores those
+// again that are sound but that a DELETE behind them hides.
+func (c *check) amend(ctx context.Context) error {
 	r := c.r
-	if len(c.undo) == 0 {
+	if len(c.undo)+len(c.saved) == 0 {
 		return nil
 	}
 	a := newAppender(r, uint32(r.committed+1))
 	r.mu.Lock()
 	r.appender, r.erased = a, map[uint32]int{}
 	r.mu.Unlock()
+	err := c.appendAmendments(ctx, a)
+	if err == nil {
+		err = r.commit(a)
+	}
+	if err != nil {
+		return errors.Join(err, r.rollback())
+	}
+	return nil
+}
+
+func (c *check) appendAmendments(ctx context.Context, a *appender) error {
+	r := c.r
 	for _, id := range c.undo {
 		if err := ctx.Err(); err != nil {
-			return errors.Join(err, r.rollback())
+			return err
 		}
 		loc, ok, err := r.index.lookup(id)
 		if err != nil || !ok {
 			continue
 		}
 		if err := r.copyTombstone(a, id); err != nil {
-			return errors.Join(err, r.rollback())
+			return err
 		}
 		r.mu.Lock()
 		r.buried = append(r.buried, loc)
 		r.index.set(id, removed, true)
 		r.mu.Unlock()
 	}
-	if err := r.commit(a); err != nil {
-		return errors.Join(err, r.rollback())
+	for _, s := range c.saved {
+		value, err := r.read(s.at, s.id)
+		if err != nil {
+			return err
+		}
+		if err := r.appendPut(a, s.id, value, false); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		r.buried = append(r.buried, s.at)
+		r.mu.Unlock()
 	}
 	return nil
 }

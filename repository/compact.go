@@ -24,7 +24,13 @@ func (r *Repository) Compact(ctx context.Context) (freed int64, err error) {
 	if err := r.upgrade(ctx); err != nil {
 		return 0, fmt.Errorf("compact: %w", err)
 	}
+	if r.broken != nil {
+		return 0, fmt.Errorf("compact: %w: %w", ErrCheckNeeded, r.broken)
+	}
 	if err := r.removeAbove(r.committed); err != nil {
+		return 0, fmt.Errorf("compact: %w", err)
+	}
+	if err := r.settle(); err != nil {
 		return 0, fmt.Errorf("compact: %w", err)
 	}
 	if err := r.measure(); err != nil {
@@ -61,6 +67,7 @@ func (r *Repository) compact(ctx context.Context, threshold float64) error {
 		return nil
 	}
 	var victims []uint32
+	isAll := false
 	for _, n := range slices.Sorted(maps.Keys(r.candidates)) {
 		over, err := r.isOverThreshold(n, threshold)
 		if err != nil {
@@ -74,23 +81,31 @@ func (r *Repository) compact(ctx context.Context, threshold float64) error {
 	for _, g := range r.garbage {
 		tombstones += g.tombstones
 	}
-	if tombstones > max(r.opts.tuning.tombstones, r.index.count/2) {
+	if tombstones-2*r.keptTombstones > max(r.opts.tuning.tombstones, r.index.count/2) {
 		if err := r.flushBase(); err != nil {
 			return err
 		}
-		victims = slices.Sorted(maps.Keys(r.garbage))
+		victims, isAll = slices.Sorted(maps.Keys(r.garbage)), true
 	}
 	_, err := r.compactSegments(ctx, victims)
-	if err == nil {
-		clear(r.candidates)
+	if err != nil {
+		return err
 	}
-	return err
+	clear(r.candidates)
+	if isAll {
+		// What had to be kept, because a segment is damaged, would be no less the next time.
+		r.keptTombstones = 0
+		for _, g := range r.garbage {
+			r.keptTombstones += g.tombstones
+		}
+	}
+	return nil
 }
 
 func (r *Repository) isOverThreshold(n uint32, threshold float64) (bool, error) {
 	s, err := r.segments.acquire(n)
 	if errors.Is(err, fs.ErrNotExist) {
-		delete(r.garbage, n) // a crash came between its removal and the note of it
+		r.forgetRemoved(n)
 		return false, nil
 	}
 	if err != nil {
@@ -104,6 +119,18 @@ func (r *Repository) isOverThreshold(n uint32, threshold float64) (bool, error) 
 	content := s.Size() - int64(segment.MagicSize+segment.HeaderSize)
 	return g.bytes > 0 && float64(g.bytes) >= threshold*float64(content), nil
 }
+
+// forgetRemoved takes note that a segment is gone: a crash came after its removal. That may not be durable yet, which the
+// storage is told by removing it again.
+func (r *Repository) forgetRemoved(n uint32) {
+	_ = r.store.RemoveSegment(n)
+	delete(r.garbage, n)
+	delete(r.candidates, n)
+}
+
+// allDead stands for the dead bytes of a segment of which everything that is needed has been copied. If it is not removed
+// now, it is at the next compaction.
+const allDead = 1 << 62
 
 // victim is a segment whose live objects have been copied.
 type victim struct {
@@ -139,7 +166,7 @@ func (r *Repository) compactSegments(ctx context.Context, numbers []uint32) (fre
 	}
 	for _, v := range victims {
 		g := r.garbage[v.number]
-		g.bytes = v.size
+		g.bytes = allDead
 		r.garbage[v.number] = g
 		r.candidates[v.number] = true
 	}
@@ -178,10 +205,13 @@ func (r *Repository) copyLive(ctx context.Context, a *appender, numbers []uint32
 		case err == nil:
 			victims = append(victims, v)
 		case errors.Is(err, fs.ErrNotExist):
-			delete(r.garbage, n)
+			r.forgetRemoved(n)
 		case isDamage(err):
 			r.opts.Warn(fmt.Errorf("segment %d is damaged and was not compacted: %w", n, err))
 			oldestDead = min(oldestDead, int64(n))
+			g := r.garbage[n]
+			g.bytes++ // objects that were moved before the damage showed are dead there now
+			r.garbage[n] = g
 		default:
 			return nil, err
 		}
@@ -209,7 +239,7 @@ func (r *Repository) copySegment(a *appender, n uint32, oldestDead int64) (victi
 		}
 		if e.Tag == segment.Put {
 			if live && loc == (location{n, uint32(e.Offset)}) {
-				err = r.move(a, e, scan.Value())
+				err = r.appendPut(a, e.ID, scan.Value(), true)
 			}
 		} else if !live {
 			var needed bool
@@ -241,17 +271,18 @@ func (r *Repository) needsTombstone(id ID, n uint32, oldestDead int64) (bool, er
 	return ok, err
 }
 
-func (r *Repository) move(a *appender, e segment.Entry, value []byte) error {
+// appendPut appends an object and lets the index point to it.
+func (r *Repository) appendPut(a *appender, id ID, value []byte, existed bool) error {
+	header := segment.PutHeader(id, value)
 	r.mu.Lock()
-	s, loc, err := a.reserveLocked(e.Size)
+	s, loc, err := a.reserveLocked(segment.KeyedSize + len(value))
 	if err == nil {
-		r.index.set(e.ID, loc, true)
+		r.index.set(id, loc, existed)
 	}
 	r.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	header := segment.PutHeader(e.ID, value)
 	copy(s.buf, header[:])
 	copy(s.buf[segment.KeyedSize:], value)
 	s.done()
@@ -277,7 +308,7 @@ func (r *Repository) copyTombstone(a *appender, id ID) error {
 // removeVictims removes the segments in ascending order. The removal of those with dead PUTs is durable before one is
 // removed that held the DELETE for them, so that no crash leaves a PUT without its DELETE.
 func (r *Repository) removeVictims(victims []victim) (freed int64, err error) {
-	unsynced := false
+	unsynced := true // an earlier removal may have failed to be synced
 	for _, v := range victims {
 		if v.dropped && unsynced {
 			if err := r.store.SyncSegments(); err != nil {

@@ -20,7 +20,6 @@ const (
 	tablesName   = ownPrefix + "tables"
 	deltaPrefix  = ownPrefix + "delta."
 	sumsPrefix   = ownPrefix + "sums."
-	readmeText   = "This is an Attic repository\n"
 	configLimit  = 64 << 10
 	maxOffset    = 1<<32 - 1
 	sizeHeadroom = 2 * (20 << 20) // a segment outgrows its limit by less than this

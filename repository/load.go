@@ -31,8 +31,8 @@ func (r *Repository) load(ctx context.Context) error {
 	}
 	claims := []int64{indexed}
 	st, stateErr := readState(r.store)
-	if stateErr != nil && !errors.Is(stateErr, fs.ErrNotExist) && !isDamage(stateErr) {
-		return stateErr
+	if stateErr != nil && !errors.Is(stateErr, fs.ErrNotExist) {
+		r.opts.Warn(fmt.Errorf("the index is made anew: %w", stateErr))
 	}
 	ownBase, after := int64(-1), indexed
 	if st != nil {
@@ -60,20 +60,30 @@ func (r *Repository) load(ctx context.Context) error {
 			st = nil
 		}
 	}
+	r.stale = slices.Max(claims) > r.committed
 	if r.committed < 0 {
 		return r.checkEmpty()
 	}
 	// An index of our own that is not as the tables say must not pass as another program's, of which less is known.
 	if st == nil && indexed >= 0 && indexed <= r.committed && indexed != ownBase {
-		if st, err = r.foreignState(uint32(indexed)); err != nil && !errors.Is(err, fs.ErrNotExist) && !isDamage(err) {
-			return err
+		if st, err = r.foreignState(uint32(indexed)); err != nil {
+			st = nil
+			if !errors.Is(err, fs.ErrNotExist) {
+				r.opts.Warn(fmt.Errorf("the index is made anew: %w", err))
+			}
 		}
 	}
 	from := int64(-1)
 	if st != nil {
 		from = int64(st.transaction)
 		r.index.tables, r.index.count, r.garbage = st.tables, st.objects, st.garbage
+		for n, g := range r.garbage {
+			if g.bytes >= allDead {
+				r.candidates[n] = true
+			}
+		}
 	}
+	r.replayed = from
 	if err := r.replay(ctx, from); err != nil {
 		return err
 	}
@@ -109,12 +119,17 @@ func (r *Repository) lastCommitted(after int64) (int64, error) {
 		return -1, err
 	}
 	for i := len(numbers) - 1; i >= 0; i-- {
-		committed, err := r.isCommitted(numbers[i])
+		end, err := r.ending(numbers[i])
 		if err != nil {
 			return -1, err
 		}
-		if committed {
+		switch end {
+		case segment.EndsCommitted:
 			return int64(numbers[i]), nil
+		case segment.EndsDamaged:
+			if r.damagedCommit < 0 {
+				r.damagedCommit = int64(numbers[i])
+			}
 		}
 	}
 	if after >= 0 {
@@ -123,17 +138,18 @@ func (r *Repository) lastCommitted(after int64) (int64, error) {
 	return -1, nil
 }
 
-func (r *Repository) isCommitted(n uint32) (bool, error) {
+// ending returns how a segment ends.
+func (r *Repository) ending(n uint32) (segment.Ending, error) {
 	s, err := r.segments.acquire(n)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer s.release()
-	committed, err := segment.IsCommitted(s, s.Size())
+	end, err := segment.End(s, s.Size())
 	if err != nil {
 		err = fmt.Errorf("read the end of segment %d: %w", n, err)
 	}
-	return committed, err
+	return end, err
 }
 
 // isCurrent reports whether the tables are about these segments. Where their own segment is damaged or gone, and later ones
@@ -161,10 +177,13 @@ func (r *Repository) isCurrent(st *state) (bool, error) {
 	return isDamage(scan.Err()) || scan.Entry().Tag != segment.Commit, nil
 }
 
-// checkClaims compares what indexes say was committed with the segments. An index is written after its transaction is
+// checkClaims compares what indexes say was committed with the segments, and looks for a COMMIT that was damaged. An index is written after its transaction is
 // durable. So when its segment is there without a COMMIT at its end, that was damaged, and is no aborted transaction,
 // which the next one would be free to delete.
 func (r *Repository) checkClaims(claims []int64) error {
+	if n := r.damagedCommit; n > r.committed {
+		return fmt.Errorf("%w: segment %d ends with a commit that is damaged", ErrCheckNeeded, n)
+	}
 	for _, n := range claims {
 		if n <= r.committed || n > storage.MaxSegment {
 			continue
@@ -227,13 +246,17 @@ func (r *Repository) foreignState(n uint32) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &table{base: true, number: n, foreign: true, sums: new(hashindex.Sums)}
-	in, err := r.store.OpenFile(t.name())
-	if err != nil {
+	t := &table{base: true, number: n, foreign: true}
+	if err := openTable(r.store, t); err != nil {
 		return nil, err
 	}
-	_, err = io.Copy(t.sums, io.NewSectionReader(in, 0, in.Size()))
-	in.Close()
+	err = h.fits(t.file)
+	if err == nil {
+		// From here on it is read through these sums: what is verified is what will be used.
+		t.sums = new(hashindex.Sums)
+		_, err = io.Copy(t.sums, io.NewSectionReader(t.r, 0, t.size))
+	}
+	t.r.Close()
 	if err == nil {
 		err = openTable(r.store, t)
 	}
@@ -246,6 +269,21 @@ func (r *Repository) foreignState(n uint32) (*state, error) {
 	}
 	r.unmeasured = h.compact
 	return &state{transaction: n, objects: t.file.Len(), tables: []*table{t}, garbage: map[uint32]garbage{}}, nil
+}
+
+// fits reports whether the header of an index is what the hints say, and no larger than the reference would make it.
+func (h *hints) fits(f *hashindex.File) error {
+	sum := 0
+	for _, live := range h.live {
+		sum += live
+	}
+	if sum != f.Len() {
+		return fmt.Errorf("%w: index has %d objects, the hints say %d", ErrIntegrity, f.Len(), sum)
+	}
+	if f.Buckets() > 8*int64(sum)+8192 {
+		return fmt.Errorf("%w: index has %d objects in %d buckets", ErrIntegrity, sum, f.Buckets())
+	}
+	return nil
 }
 
 func verifyForeign(t *table, h *hints) error {
@@ -320,11 +358,26 @@ func (r *Repository) replaySegment(n uint32, scan *segment.Scanner) error {
 	r.tail.bytes += s.Size()
 	r.tail.segments++
 	if err := scan.Err(); isDamage(err) {
+		if r.salvages {
+			r.broken = fmt.Errorf("segment %d: %w", n, err)
+			return r.replaySalvaged(n, s, scan.Offset())
+		}
 		return fmt.Errorf("%w: segment %d: %w: %w", ErrCheckNeeded, n, ErrIntegrity, err)
 	} else if err != nil {
 		return fmt.Errorf("read segment %d: %w", n, err)
 	}
 	return nil
+}
+
+// replaySalvaged applies the sound entries behind the damage at an offset.
+func (r *Repository) replaySalvaged(n uint32, s *openSegment, from int64) error {
+	_, err := segment.Salvage(s, s.Size(), nil, func(e segment.Entry, _ []byte) error {
+		if e.Offset < from {
+			return nil
+		}
+		return r.apply(n, e)
+	})
+	return err
 }
 
 // apply brings the index up by a committed entry.
@@ -378,7 +431,10 @@ func (r *Repository) keep(ctx context.Context) {
 			}
 		}()
 	}
-	err := r.measure()
+	err := r.settle()
+	if err == nil {
+		err = r.measure()
+	}
 	if err == nil {
 		err = r.flush()
 	}
@@ -398,6 +454,9 @@ func (r *Repository) heal(ctx context.Context, err error) bool {
 	if r.usable() != nil {
 		return false
 	}
+	if r.rebuilt {
+		return len(r.index.tables) == 0 // somebody else was faster
+	}
 	if err := r.rebuild(ctx); err != nil {
 		r.opts.Warn(fmt.Errorf("rebuild the index: %w", err))
 		return false
@@ -405,27 +464,45 @@ func (r *Repository) heal(ctx context.Context, err error) bool {
 	return true
 }
 
-// rebuild makes the index anew from the segments. What the open transaction has changed stays.
+// rebuild makes the index anew from the segments, in the middle of work. What the open transaction has changed stays. What
+// is damaged is passed over: whoever reads is to have the rest; but nothing can be written then before a check. It is done
+// once, for what it could not mend it would not the next time.
 func (r *Repository) rebuild(ctx context.Context) error {
-	if len(r.index.tables) == 0 {
-		return nil // somebody else was faster
+	if r.rebuilt {
+		return errors.New("that was tried already")
 	}
-	fresh := &Repository{
-		store: r.store, segments: r.segments, committed: r.committed, garbage: map[uint32]garbage{}, opts: r.opts,
-	}
+	r.rebuilt = true
+	fresh := r.blank()
+	fresh.salvages = true
 	if err := fresh.replay(ctx, -1); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	old := r.index
-	r.index.tables, r.index.tail, r.index.count = nil, fresh.index.tail, fresh.index.count
-	r.mu.Unlock()
-	old.close()
-	r.garbage, r.deaths, r.unmeasured, r.tail = fresh.garbage, fresh.deaths, nil, fresh.tail
-	if len(r.index.txn) == 0 && r.appenderIdle() {
+	r.adopt(fresh)
+	if r.broken = fresh.broken; r.broken == nil && r.appenderIdle() {
 		r.keep(ctx)
 	}
 	return nil
+}
+
+// blank returns a repository on the same segments, without an index.
+func (r *Repository) blank() *Repository {
+	return &Repository{
+		store: r.store, segments: r.segments, committed: r.committed, opts: r.opts,
+		garbage: map[uint32]garbage{}, candidates: map[uint32]bool{},
+	}
+}
+
+// adopt takes the index of another over.
+func (r *Repository) adopt(fresh *Repository) {
+	r.mu.Lock()
+	old := r.index.tables
+	r.index.tables, r.index.tail, r.index.count = nil, fresh.index.tail, fresh.index.count
+	r.mu.Unlock()
+	for _, t := range old {
+		t.r.Close()
+	}
+	r.garbage, r.candidates = fresh.garbage, fresh.candidates
+	r.deaths, r.unmeasured, r.tail = fresh.deaths, nil, fresh.tail
 }
 
 func (r *Repository) appenderIdle() bool {

@@ -131,7 +131,9 @@ func (h *run) step() {
 		h.note("delete %x", id[0])
 		err := h.r.Delete(ctx, id)
 		if _, ok := h.current[id]; !ok {
-			if !errors.Is(err, ErrNotFound) && !h.crashed() {
+			if errors.Is(err, errFault) {
+				h.must(err, "delete")
+			} else if !errors.Is(err, ErrNotFound) && !h.crashed() {
 				h.t.Fatalf("delete of what is not there gives %v", err)
 			}
 		} else if h.must(err, "delete") {
@@ -271,7 +273,7 @@ func history(t testing.TB, seed uint64, mem *storage.Mem, start model, steps, cr
 	mem.Hook = h.hook
 	h.opts = randomOptions(h.rng)
 	h.opts.Warn = func(err error) {
-		if !h.crashed() && !errors.Is(err, errFault) {
+		if !h.crashed() && !errors.Is(err, errFault) && !isDamage(err) {
 			t.Errorf("warning: %v\n%s", err, strings.Join(h.trace, "\n"))
 		}
 	}

@@ -97,6 +97,9 @@ func (r *Repository) Get(ctx context.Context, id ID) ([]byte, error) {
 			return readSpace(s, loc, id)
 		}
 		data, err := r.read(loc, id)
+		if err != nil && tried != loc && r.moved(loc, id) {
+			continue // a rollback, or a compaction, was faster
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			if tried != loc {
 				tried = loc // compaction may have moved it meanwhile
@@ -115,6 +118,14 @@ func (r *Repository) Get(ctx context.Context, id ID) ([]byte, error) {
 		}
 		return data, nil
 	}
+}
+
+// moved reports whether an object is no longer at loc.
+func (r *Repository) moved(loc location, id ID) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	now, ok, err := r.index.lookup(id)
+	return err == nil && (!ok || now != loc)
 }
 
 // lostWrite returns why what the open transaction has put at loc was not written.

@@ -91,19 +91,30 @@ type Repository struct {
 	segments *segments
 
 	// tx is held by Put and Delete, which may run side by side, and exclusively by what needs the transaction to stand
-	// still: Commit, Rollback, Check, Compact, Close. Whoever holds it may read what only its exclusive holders change:
-	// committed, index.tables and index.tail.
-	tx         sync.RWMutex
-	exclusive  bool  // the lock
-	committed  int64 // the last committed segment; -1 if there is none
-	garbage    map[uint32]garbage
-	deaths     []location // PUT entries that are dead and not yet in garbage
-	tail       tail
-	isWitness  bool            // the index is of use to a check, though a check is needed
-	flushed    *state          // what garret.tables was written with last, by this Repository
-	unmeasured []uint32        // segments with something dead in them, of which is not known how much
-	candidates map[uint32]bool // segments that may have come to the threshold of compaction
-	beginning  sync.Mutex      // held by the one who begins a transaction
+	// still: Commit, Rollback, Check, Compact, Close. Whoever holds it may read what only its exclusive holders, and the
+	// one who begins a transaction, change: this group, index.tables and index.tail.
+	tx        sync.RWMutex
+	beginning sync.Mutex // held by the one who begins a transaction
+	exclusive bool       // the lock
+	committed int64      // the last committed segment; -1 if there is none
+	// damagedCommit is the last segment of a transaction whose COMMIT has wrong bits, or -1
+	damagedCommit int64
+	replayed      int64 // the transaction from which on segments were replayed
+	clean         bool  // nothing of an aborted transaction is there
+	settled       bool  // what was found is durable
+	stale         bool  // there is an index of a transaction that does not exist
+	tail          tail
+	flushed       *state // what garret.tables was written with last, by this Repository
+	isWitness     bool   // the index is of use to a check, though a check is needed
+	rebuilt       bool   // the index was rebuilt because it was damaged
+	salvages      bool   // a replay passes over damage
+	broken        error  // why nothing can be written: the index was rebuilt past damaged segments
+
+	garbage        map[uint32]garbage
+	deaths         []location      // PUT entries that are dead and not yet in garbage
+	unmeasured     []uint32        // segments with something dead in them, of which is not known how much
+	candidates     map[uint32]bool // segments that may have come to the threshold of compaction
+	keptTombstones int             // DELETE entries that the last compaction of everything had to leave
 
 	// mu is held for moments only.
 	mu       sync.RWMutex
@@ -148,7 +159,7 @@ func CreateIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, 
 		err = writeFirstCommit(s)
 	}
 	if err == nil {
-		err = storage.WriteFile(s, readmeName, []byte(readmeText))
+		err = storage.WriteFile(s, readmeName, []byte(storage.ReadmeText))
 	}
 	if err == nil {
 		// The config makes it a repository, so it comes last.
@@ -249,7 +260,7 @@ func open(ctx context.Context, s storage.Storage, o *Options) (*Repository, erro
 	s.SetSegmentsPerFolder(c.segmentsPerFolder)
 	r := &Repository{
 		store: s, config: c, opts: o.withDefaults(), segments: newSegments(s),
-		committed: -1, garbage: map[uint32]garbage{}, candidates: map[uint32]bool{},
+		committed: -1, damagedCommit: -1, garbage: map[uint32]garbage{}, candidates: map[uint32]bool{},
 	}
 	r.exclusive = r.opts.Exclusive && !r.opts.ReadOnly
 	if r.lock, err = s.Lock(ctx, r.exclusive, r.opts.LockWait); err != nil {
@@ -352,4 +363,42 @@ func (r *Repository) WriteFile(name string, data []byte) error {
 		return err
 	}
 	return storage.WriteFile(r.store, name, data)
+}
+
+// settle makes durable what this process has found and not written: another may have been killed before its last sync.
+// Nothing may be built on it before. The files of the index need not be: they are not believed if they are torn.
+func (r *Repository) settle() error {
+	if r.settled || r.committed < 0 {
+		return nil
+	}
+	numbers, err := r.store.Segments(min(r.replayed, r.committed-1))
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if int64(n) > r.committed {
+			break
+		}
+		if err := r.store.SyncSegment(n); err != nil {
+			return fmt.Errorf("sync segment %d: %w", n, err)
+		}
+	}
+	if err := r.store.SyncSegments(); err != nil {
+		return err
+	}
+	if r.stale {
+		// The number will be given out again, and the index of another history must not be there then, nor come back.
+		if err := r.measure(); err != nil {
+			return err
+		}
+		if err := r.flush(); err != nil {
+			return err
+		}
+		if err := r.writeState(r.flushed); err != nil { // syncs the folder, after what flush has removed
+			return err
+		}
+		r.stale = false
+	}
+	r.settled = true
+	return nil
 }

@@ -138,12 +138,23 @@ func readState(s storage.Storage) (st *state, err error) {
 		}
 		b = b[perTable:]
 	}
+	entries := 0
+	for _, t := range st.tables {
+		entries += t.file.Len()
+	}
+	if st.objects < 0 || st.objects > entries || st.size < 0 {
+		return st, void
+	}
 	if len(b) < 4 || int(le.Uint32(b)) > (len(b)-4)/perGarbage {
 		return st, void
 	}
 	n, b = int(le.Uint32(b)), b[4:]
 	for ; n > 0; n, b = n-1, b[perGarbage:] {
-		st.garbage[le.Uint32(b)] = garbage{int64(le.Uint64(b[4:])), int(le.Uint32(b[12:]))}
+		g := garbage{int64(le.Uint64(b[4:])), int(le.Uint32(b[12:]))}
+		if g.bytes < 0 {
+			return st, void
+		}
+		st.garbage[le.Uint32(b)] = g
 	}
 	return st, nil
 }

@@ -145,8 +145,17 @@ func (r *Repository) begin(ctx context.Context) error {
 	if err := r.upgrade(ctx); err != nil {
 		return err
 	}
-	if err := r.removeAbove(r.committed); err != nil {
-		return fmt.Errorf("remove what an aborted transaction left: %w", err)
+	if r.broken != nil {
+		return fmt.Errorf("%w: %w", ErrCheckNeeded, r.broken)
+	}
+	if !r.clean {
+		if err := r.removeAbove(r.committed); err != nil {
+			return fmt.Errorf("remove what an aborted transaction left: %w", err)
+		}
+		r.clean = true
+	}
+	if err := r.settle(); err != nil {
+		return err
 	}
 	if err := r.measure(); err != nil {
 		return err
@@ -251,7 +260,7 @@ func (r *Repository) commit(a *appender) error {
 // maintain is what comes after a commit: compaction by threshold, and the index by its budget.
 func (r *Repository) maintain(ctx context.Context) error {
 	err := r.tryMaintain(ctx)
-	if errors.Is(err, hashindex.ErrDamaged) {
+	if errors.Is(err, hashindex.ErrDamaged) && !r.rebuilt {
 		if err = r.rebuild(ctx); err == nil {
 			err = r.tryMaintain(ctx)
 		}
@@ -285,18 +294,22 @@ func (r *Repository) Rollback() error {
 func (r *Repository) rollback() error {
 	r.mu.Lock()
 	a := r.appender
+	again := r.failed != nil && !errors.Is(r.failed, ErrCheckNeeded)
 	r.appender, r.buried, r.erased = nil, nil, nil
 	r.index.rollback()
-	if !errors.Is(r.failed, ErrCheckNeeded) {
+	if again {
 		r.failed = nil
 	}
 	r.mu.Unlock()
-	if a == nil {
+	if a == nil && !again {
 		return nil
 	}
-	a.end()
+	if a != nil {
+		a.end()
+	}
 	if err := r.removeAbove(r.committed); err != nil {
 		err = fmt.Errorf("rollback: %w", err)
+		r.clean = false
 		r.mu.Lock()
 		r.failed = err
 		r.mu.Unlock()

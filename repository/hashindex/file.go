@@ -116,6 +116,9 @@ func OpenFile(r io.ReaderAt, size int64, values int, sums *Sums) (*File, error) 
 // Len returns the number of entries that the header states.
 func (f *File) Len() int { return f.entries }
 
+// Buckets returns the number of buckets, which tells the size.
+func (f *File) Buckets() int64 { return f.buckets }
+
 // readAt fills p from off, after the blocks that hold it have been verified.
 func (f *File) readAt(p []byte, off int64) error {
 	if f.sums != nil {

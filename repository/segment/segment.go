@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math/bits"
 )
 
 // The wire format.
@@ -141,16 +142,47 @@ func VerifyParts(header *[KeyedSize]byte, value []byte) bool {
 	return crc == binary.LittleEndian.Uint32(header[:])
 }
 
-// IsCommitted reports whether a segment of the given size ends with a COMMIT entry.
-func IsCommitted(r io.ReaderAt, size int64) (bool, error) {
+// Ending is how a segment ends.
+type Ending int
+
+// The endings.
+const (
+	EndsOpen      Ending = iota // without a COMMIT
+	EndsCommitted               // with a COMMIT
+	EndsDamaged                 // with a COMMIT of which some bits are wrong, and not as an interrupted write leaves it
+)
+
+// End returns how a segment of the given size ends. A COMMIT that was cut short by a crash is EndsOpen: its beginning, or
+// zeros in place of the rest.
+func End(r io.ReaderAt, size int64) (Ending, error) {
 	if size < int64(MagicSize+HeaderSize) {
-		return false, nil
+		return EndsOpen, nil
 	}
 	var tail [HeaderSize]byte
-	if _, err := r.ReadAt(tail[:], size-HeaderSize); err != nil && err != io.EOF {
-		return false, err
+	if n, err := r.ReadAt(tail[:], size-HeaderSize); n < len(tail) {
+		if err == io.EOF {
+			return EndsOpen, nil
+		}
+		return EndsOpen, err
 	}
-	return tail == CommitEntry, nil
+	if tail == CommitEntry {
+		return EndsCommitted, nil
+	}
+	wrong, right := 0, 0 // bits; bytes at the beginning
+	for i, b := range tail {
+		wrong += bits.OnesCount8(b ^ CommitEntry[i])
+		if wrong == 0 {
+			right++
+		}
+	}
+	isTorn := tail == [HeaderSize]byte(append(CommitEntry[:right:right], make([]byte, HeaderSize-right)...))
+	if wrong <= maxWrongBits && !isTorn {
+		return EndsDamaged, nil
+	}
+	return EndsOpen, nil
 }
+
+// maxWrongBits of the 72 of a COMMIT let it still be taken for one: nine random bytes are with a probability of 1 in 10^12.
+const maxWrongBits = 6
 
 func isDamage(err error) bool { return errors.Is(err, ErrDamaged) }

@@ -67,9 +67,8 @@ func TestScanReturnsWhatWasWritten(t *testing.T) {
 	if diff := cmp.Diff(values, got); diff != "" {
 		t.Errorf("values differ")
 	}
-	committed, err := IsCommitted(bytes.NewReader(b), int64(len(b)))
-	if err != nil || !committed {
-		t.Errorf("committed is %v, %v", committed, err)
+	if end, err := End(bytes.NewReader(b), int64(len(b))); err != nil || end != EndsCommitted {
+		t.Errorf("it ends %v, %v", end, err)
 	}
 }
 
@@ -109,11 +108,34 @@ func TestEveryTruncationIsNoticed(t *testing.T) {
 		if (err == nil) != ends[n] && n > 0 {
 			t.Errorf("cut off at %d: %v", n, err)
 		}
-		if committed, err := IsCommitted(bytes.NewReader(b[:n]), int64(n)); committed || err != nil {
-			t.Errorf("cut off at %d: committed is %v, %v", n, committed, err)
+		if end, err := End(bytes.NewReader(b[:n]), int64(n)); end != EndsOpen || err != nil {
+			t.Errorf("cut off at %d: it ends %v, %v", n, end, err)
 		}
 		if _, _, err := salvage(b[:n], nil); err != nil {
 			t.Errorf("cut off at %d: salvage gives %v", n, err)
+		}
+	}
+}
+
+func TestDamagedCommitIsToldFromTornOne(t *testing.T) {
+	b, _ := build("one")
+	for bit := range HeaderSize * 8 {
+		damaged := bytes.Clone(b)
+		at := len(b) - HeaderSize + bit/8
+		damaged[at] ^= 1 << (bit % 8)
+		want := EndsDamaged
+		if len(bytes.Trim(damaged[at:], "\x00")) == 0 {
+			want = EndsOpen // as a write leaves it that was cut short
+		}
+		if end, err := End(bytes.NewReader(damaged), int64(len(b))); err != nil || end != want {
+			t.Errorf("bit %d: it ends %v, %v, want %v", bit, end, err, want)
+		}
+	}
+	for torn := 1; torn <= HeaderSize; torn++ {
+		zeroed := bytes.Clone(b)
+		clear(zeroed[len(b)-torn:])
+		if end, err := End(bytes.NewReader(zeroed), int64(len(b))); err != nil || end != EndsOpen {
+			t.Errorf("last %d bytes zeroed: it ends %v, %v", torn, end, err)
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"garret/repository/segment"
 )
 
 // A Dir is a Storage in a directory of a file system, laid out as Attic does:
@@ -29,6 +31,12 @@ type Dir struct {
 	mu    sync.Mutex
 	dirty map[string]bool // folders whose entries have changed since they were last synced
 }
+
+// ReadmeText is the content of the file README.
+const ReadmeText = "This is an Attic repository\n"
+
+// firstSegment is what a new repository begins with: an empty segment that is committed.
+var firstSegment = segment.Magic + string(segment.CommitEntry[:])
 
 const (
 	lockName   = "config"
@@ -79,29 +87,51 @@ func CreateDir(path string) (*Dir, error) {
 	return d, nil
 }
 
-// isUnfinished reports whether a directory holds no more than a creation that was interrupted can leave: no config, and
-// at most the first segment, without an entry.
+// isUnfinished reports whether a directory holds no more than a creation that was interrupted can leave: no config, and of
+// the README and the first segment the beginning, at most, of what they are to be.
 func isUnfinished(path string) (bool, error) {
 	first := filepath.Join(dataFolder, "0", "0")
-	allowed := []string{
-		".", dataFolder, filepath.Dir(first), first, "README", "README" + tempSuffix, lockName + tempSuffix,
+	beginnings := map[string]string{
+		first: firstSegment, "README": ReadmeText, "README" + tempSuffix: ReadmeText, lockName + tempSuffix: "",
 	}
+	folders := []string{".", dataFolder, filepath.Dir(first)}
 	ok := true
 	err := filepath.WalkDir(path, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		name, err := filepath.Rel(path, p)
-		if err != nil || !slices.Contains(allowed, name) {
-			ok = false
-			return fs.SkipAll
+		if err != nil {
+			return err
 		}
-		if info, err := e.Info(); err == nil && name == first {
-			ok = info.Size() <= 17
+		whole, isFile := beginnings[name]
+		switch {
+		case name == "." || e.IsDir() && slices.Contains(folders, name):
+			return nil
+		case isFile && e.Type().IsRegular():
+			if ok, err = isBeginning(p, whole); ok || name == lockName+tempSuffix {
+				ok = true
+				return err
+			}
 		}
-		return nil
+		ok = false
+		return fs.SkipAll
 	})
 	return ok, err
+}
+
+// isBeginning reports whether a file holds the beginning of a text, where zeros may stand for what was not written.
+func isBeginning(path, text string) (bool, error) {
+	f, err := open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	b := make([]byte, min(f.size, int64(len(text))))
+	if _, err := f.ReadAt(b, 0); err != nil && err != io.EOF {
+		return false, err
+	}
+	return f.size <= int64(len(text)) && strings.HasPrefix(text, strings.TrimRight(string(b), "\x00")), nil
 }
 
 func (d *Dir) String() string { return d.path }
@@ -234,6 +264,20 @@ func (d *Dir) OpenSegment(n uint32) (Reader, error) {
 	return f, nil
 }
 
+// SyncSegment implements Storage.
+func (d *Dir) SyncSegment(n uint32) error {
+	f, err := open(d.segment(n))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	folder := d.folder(n)
+	d.markDirty(folder)
+	d.markDirty(filepath.Dir(folder))
+	d.markDirty(d.path)
+	return f.File.Sync()
+}
+
 // RemoveSegment implements Storage.
 func (d *Dir) RemoveSegment(n uint32) error {
 	d.markDirty(d.folder(n))
@@ -295,7 +339,11 @@ func syncFolder(path string) error {
 
 // writeTemp writes and syncs a file; after an error there is none.
 func writeTemp(path string, write func(io.Writer) error) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	// What a crash has left, or somebody has put there, is not written through, nor waited for.
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}

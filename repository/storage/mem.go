@@ -211,6 +211,18 @@ func (m *Mem) ReplaceSegment(n uint32, write func(io.Writer) error) error {
 	})
 }
 
+// SyncSegment implements Storage.
+func (m *Mem) SyncSegment(n uint32) error {
+	return m.change(fmt.Sprintf("sync segment %d", n), func() error {
+		f := m.segments.now[n]
+		if f == nil {
+			return missing("sync segment", n)
+		}
+		f.synced = len(f.data)
+		return nil
+	})
+}
+
 // RemoveSegment implements Storage.
 func (m *Mem) RemoveSegment(n uint32) error {
 	return m.change(fmt.Sprintf("remove segment %d", n), func() error {

@@ -38,6 +38,8 @@ type Storage interface {
 	// name that ends in ".beforerecover", or the same and a number. After an error the segment has either content, whole.
 	// A success is durable.
 	ReplaceSegment(n uint32, write func(io.Writer) error) error
+	// SyncSegment makes the content of a segment durable that this process did not write, and, after SyncSegments, its name.
+	SyncSegment(n uint32) error
 	// RemoveSegment removes a segment. It is gone for good after SyncSegments; until then a power failure can bring it
 	// back.
 	RemoveSegment(n uint32) error
