@@ -218,6 +218,9 @@ func (c *check) findLast(sound bool) error {
 		return err
 	}
 	claims = append(claims, r.damagedCommit)
+	if r.gap >= 0 {
+		c.find(Finding{Kind: MissingSegment, Segment: uint32(r.gap), Detail: "there are segments before and behind it"})
+	}
 	committed := c.last
 	if committed < 0 {
 		if c.last, err = r.lastWithEntries(); err != nil {

@@ -22,60 +22,15 @@ func numberOf(name, prefix string) (uint32, bool) {
 	return uint32(n), ok && err == nil && strconv.FormatUint(n, 10) == digits
 }
 
-// load finds the last commit and brings the index to it: from the tables, else from an index and hints that pass
-// verification, else from all segments.
+// load finds the last commit and brings the index to it.
 func (r *Repository) load(ctx context.Context) error {
-	indexed, err := r.newestIndex()
-	if err != nil {
+	st, err := r.findState()
+	if err != nil || r.committed < 0 {
 		return err
 	}
-	claims := []int64{indexed}
-	st, stateErr := readState(r.store)
-	if stateErr != nil && !errors.Is(stateErr, fs.ErrNotExist) {
-		r.opts.Warn(fmt.Errorf("the index is made anew: %w", stateErr))
-	}
-	ownBase, after := int64(-1), indexed
+	r.replayed = -1
 	if st != nil {
-		ownBase, after = st.base, int64(st.transaction)
-		claims = append(claims, after)
-	}
-	if r.committed, err = r.lastCommitted(max(after, 0) - 1); err != nil {
-		return err
-	}
-	err = r.checkClaims(claims)
-	ok := false
-	if err == nil && st != nil && stateErr == nil {
-		ok, err = r.isCurrent(st)
-	}
-	if err != nil {
-		if st != nil && stateErr == nil && after >= indexed && errors.Is(err, ErrCheckNeeded) {
-			// The tables are all that is known of the transaction whose end is lost: a check can go by them.
-			r.index.tables, r.index.count, r.isWitness = st.tables, st.objects, true
-		}
-		return err
-	}
-	if st != nil {
-		if !ok {
-			st.close()
-			st = nil
-		}
-	}
-	r.stale = slices.Max(claims) > r.committed
-	if r.committed < 0 {
-		return r.checkEmpty()
-	}
-	// An index of our own that is not as the tables say must not pass as another program's, of which less is known.
-	if st == nil && indexed >= 0 && indexed <= r.committed && indexed != ownBase {
-		if st, err = r.foreignState(uint32(indexed)); err != nil {
-			st = nil
-			if !errors.Is(err, fs.ErrNotExist) {
-				r.opts.Warn(fmt.Errorf("the index is made anew: %w", err))
-			}
-		}
-	}
-	from := int64(-1)
-	if st != nil {
-		from = int64(st.transaction)
+		r.replayed = int64(st.transaction)
 		r.index.tables, r.index.count, r.garbage = st.tables, st.objects, st.garbage
 		for n, g := range r.garbage {
 			if g.bytes >= allDead {
@@ -83,9 +38,13 @@ func (r *Repository) load(ctx context.Context) error {
 			}
 		}
 	}
-	r.replayed = from
-	if err := r.replay(ctx, from); err != nil {
+	if err := r.replay(ctx, r.replayed); err != nil {
 		return err
+	}
+	if st != nil && !st.isForeign() {
+		if err := r.findGap(); err != nil {
+			return err
+		}
 	}
 	if r.tail.exceeds(r.opts.tuning.tail) {
 		r.keep(ctx)
@@ -93,8 +52,89 @@ func (r *Repository) load(ctx context.Context) error {
 	return nil
 }
 
+// findState finds the last commit, and what to begin a replay with: the tables, else an index and hints that pass
+// verification, else nothing.
+func (r *Repository) findState() (*state, error) {
+	indexed, err := r.newestIndex()
+	if err != nil {
+		return nil, err
+	}
+	st, stateErr := readState(r.store)
+	if stateErr != nil && !errors.Is(stateErr, fs.ErrNotExist) {
+		r.opts.Warn(fmt.Errorf("the index is made anew: %w", stateErr))
+	}
+	claims, after, ownBase := []int64{indexed}, indexed, int64(-1)
+	if st != nil {
+		after, ownBase = int64(st.transaction), st.base
+		claims = append(claims, after)
+	}
+	if r.committed, err = r.lastCommitted(max(after, 0) - 1); err != nil {
+		return nil, err
+	}
+	r.stale = slices.Max(claims) > r.committed
+	err = r.checkClaims(claims)
+	isCurrent := false
+	if err == nil && st != nil && stateErr == nil {
+		isCurrent, err = r.isCurrent(st)
+	}
+	switch {
+	case err != nil && errors.Is(err, ErrCheckNeeded) && st != nil && stateErr == nil && after >= indexed:
+		// The tables are all that is known of the transaction whose end is lost: a check can go by them.
+		r.index.tables, r.index.count, r.isWitness = st.tables, st.objects, true
+		return nil, err
+	case err == nil && isCurrent:
+		return st, nil
+	}
+	if st != nil {
+		st.close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.committed < 0 {
+		return nil, r.checkEmpty()
+	}
+	// An index of our own that is not as the tables say must not pass as another program's, of which less is known.
+	if indexed < 0 || indexed > r.committed || indexed == ownBase {
+		return nil, nil
+	}
+	st, err = r.foreignState(uint32(indexed))
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			r.opts.Warn(fmt.Errorf("the index is made anew: %w", err))
+		}
+		return nil, nil
+	}
+	return st, nil
+}
+
+// findGap looks for a segment that is missing behind the tables: there, none has been compacted yet, and they are numbered
+// without gaps.
+func (r *Repository) findGap() error {
+	numbers, err := r.store.Segments(r.replayed)
+	if err != nil {
+		return err
+	}
+	want := r.replayed
+	for _, n := range numbers {
+		if want++; int64(n) > r.committed {
+			break
+		}
+		if int64(n) != want {
+			r.gap = want
+			return fmt.Errorf("%w: segment %d is missing", ErrCheckNeeded, want)
+		}
+	}
+	return nil
+}
+
 func isDamage(err error) bool {
-	return errors.Is(err, ErrIntegrity) || errors.Is(err, storage.ErrTooLong) || errors.Is(err, segment.ErrDamaged) || errors.Is(err, hashindex.ErrDamaged)
+	for _, damage := range []error{ErrIntegrity, segment.ErrDamaged, hashindex.ErrDamaged, storage.ErrTooLong} {
+		if errors.Is(err, damage) {
+			return true
+		}
+	}
+	return false
 }
 
 // newestIndex returns the N of the newest index.N, or -1.

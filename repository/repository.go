@@ -93,16 +93,16 @@ type Repository struct {
 	// tx is held by Put and Delete, which may run side by side, and exclusively by what needs the transaction to stand
 	// still: Commit, Rollback, Check, Compact, Close. Whoever holds it may read what only its exclusive holders, and the
 	// one who begins a transaction, change: this group, index.tables and index.tail.
-	tx        sync.RWMutex
-	beginning sync.Mutex // held by the one who begins a transaction
-	exclusive bool       // the lock
-	committed int64      // the last committed segment; -1 if there is none
-	// damagedCommit is the last segment of a transaction whose COMMIT has wrong bits, or -1
-	damagedCommit int64
-	replayed      int64 // the transaction from which on segments were replayed
-	clean         bool  // nothing of an aborted transaction is there
-	settled       bool  // what was found is durable
-	stale         bool  // there is an index of a transaction that does not exist
+	tx            sync.RWMutex
+	beginning     sync.Mutex // held by the one who begins a transaction
+	exclusive     bool       // the lock
+	committed     int64      // the last committed segment; -1 if there is none
+	damagedCommit int64      // the last segment of a transaction whose COMMIT has wrong bits, or -1
+	gap           int64      // a segment that is missing behind the tables, or -1
+	replayed      int64      // the transaction from which on segments were replayed
+	clean         bool       // nothing of an aborted transaction is there
+	settled       bool       // what was found is durable
+	stale         bool       // there is an index of a transaction that does not exist
 	tail          tail
 	flushed       *state // what garret.tables was written with last, by this Repository
 	isWitness     bool   // the index is of use to a check, though a check is needed
@@ -195,7 +195,8 @@ func writeFirstCommit(s storage.Storage) error {
 }
 
 // Open opens the repository in the directory path. It fails with ErrNotExist, ErrInvalid, ErrLocked or ErrCheckNeeded as
-// these say, and changes nothing but index files that are missing or damaged.
+// these say, and changes nothing but index files that are missing or damaged. On systems other than Linux, a process can
+// have a repository open once.
 func Open(ctx context.Context, path string, o *Options) (*Repository, error) {
 	d, err := storage.OpenDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -260,7 +261,7 @@ func open(ctx context.Context, s storage.Storage, o *Options) (*Repository, erro
 	s.SetSegmentsPerFolder(c.segmentsPerFolder)
 	r := &Repository{
 		store: s, config: c, opts: o.withDefaults(), segments: newSegments(s),
-		committed: -1, damagedCommit: -1, garbage: map[uint32]garbage{}, candidates: map[uint32]bool{},
+		committed: -1, damagedCommit: -1, gap: -1, garbage: map[uint32]garbage{}, candidates: map[uint32]bool{},
 	}
 	r.exclusive = r.opts.Exclusive && !r.opts.ReadOnly
 	if r.lock, err = s.Lock(ctx, r.exclusive, r.opts.LockWait); err != nil {

@@ -54,6 +54,9 @@ func (st *state) close() {
 	st.tables = nil
 }
 
+// isForeign reports whether another program wrote the index.
+func (st *state) isForeign() bool { return len(st.tables) == 1 && st.tables[0].foreign }
+
 func (st *state) encode() []byte {
 	le := binary.LittleEndian
 	b := append([]byte(nil), tablesMagic...)

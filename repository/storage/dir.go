@@ -219,6 +219,11 @@ func (f *file) Write(p []byte) (int, error) {
 func (f *file) Sync() error { return f.File.Sync() }
 func (f *file) Seal() error { return f.File.Sync() }
 
+// lockedFile is a file that stays open for the sake of its lock.
+type lockedFile struct{ *file }
+
+func (lockedFile) Close() error { return nil }
+
 // open opens a regular file for reading; anything else in its place, a symbolic link too, is an error and not waited for.
 func open(path string) (*file, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
@@ -380,6 +385,13 @@ func (d *Dir) Files() ([]string, error) {
 // OpenFile implements Storage. The file is mapped into memory where that can be, so that reading of it costs no system
 // call.
 func (d *Dir) OpenFile(name string) (Reader, error) {
+	if f := heldLock(filepath.Join(d.path, name)); f != nil {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		return lockedFile{&file{f, info.Size()}}, nil
+	}
 	f, err := open(filepath.Join(d.path, name))
 	if err != nil {
 		return nil, err
@@ -406,23 +418,36 @@ func (d *Dir) RemoveFile(name string) error { return os.Remove(filepath.Join(d.p
 // Lock implements Storage by a record lock on the whole of the config file, as Attic does: each excludes the other.
 func (d *Dir) Lock(ctx context.Context, exclusive bool, wait time.Duration) (Lock, error) {
 	path := filepath.Join(d.path, lockName)
-	writable := true
-	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		writable = false
-		f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	}
+	var opened func(*os.File)
+	var release func()
+	ok, err := poll(ctx, wait, func() (ok bool, err error) {
+		opened, release, ok, err = claimLock(path)
+		return ok, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	l := &dirLock{d: d, f: f, writable: writable}
-	if exclusive && !writable {
-		f.Close()
-		return nil, &fs.PathError{Op: "lock", Path: path, Err: syscall.EROFS}
+	if !ok {
+		return nil, &LockedError{Place: d.path, Holder: fmt.Sprintf("this process (%d)", os.Getpid())}
 	}
-	if err := l.take(ctx, exclusive, wait); err != nil {
-		f.Close()
+	l := &dirLock{d: d, writable: true, release: release}
+	l.f, err = os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		l.writable = false
+		l.f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	}
+	if err != nil {
+		release()
 		return nil, err
+	}
+	opened(l.f)
+	if exclusive && !l.writable {
+		err = &fs.PathError{Op: "lock", Path: path, Err: syscall.EROFS}
+	} else {
+		err = l.take(ctx, exclusive, wait)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.Unlock())
 	}
 	return l, nil
 }
@@ -431,6 +456,7 @@ type dirLock struct {
 	d        *Dir
 	f        *os.File
 	writable bool
+	release  func()
 }
 
 func (l *dirLock) take(ctx context.Context, exclusive bool, wait time.Duration) error {
@@ -459,4 +485,8 @@ func (l *dirLock) Downgrade() error {
 }
 
 func (l *dirLock) Writable() bool { return l.writable }
-func (l *dirLock) Unlock() error  { return l.f.Close() }
+
+func (l *dirLock) Unlock() error {
+	defer l.release()
+	return l.f.Close()
+}

@@ -7,52 +7,83 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// held has the lock files that this process has open. The process locks of these systems do not exclude two opens within
-// one process, and closing one would drop the other's lock; so there is only ever one.
-var held = struct {
+// The process locks of these systems do not exclude two opens within one process, and are gone as soon as the process
+// closes any descriptor of the file. So only one lock is held on a file at a time, and while it is, the file is not opened
+// again.
+var claims struct {
 	sync.Mutex
-	files []*os.File
-}{}
+	held []*claim
+}
+
+// claim is a lock file that this process has a lock on, or is about to.
+type claim struct {
+	info os.FileInfo
+	f    *os.File // nil before it is open
+}
+
+func findClaimLocked(path string) (*claim, os.FileInfo, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, c := range claims.held {
+		if os.SameFile(c.info, info) {
+			return c, info, nil
+		}
+	}
+	return nil, info, nil
+}
+
+// claimLock reserves the lock on the file at path for this process's next holder, or reports that there is one. Opened
+// must be called with the file once it is open, and release when it has been closed.
+func claimLock(path string) (opened func(*os.File), release func(), ok bool, err error) {
+	claims.Lock()
+	defer claims.Unlock()
+	c, info, err := findClaimLocked(path)
+	if err != nil || c != nil {
+		return nil, nil, false, err
+	}
+	c = &claim{info: info}
+	claims.held = append(claims.held, c)
+	opened = func(f *os.File) {
+		claims.Lock()
+		defer claims.Unlock()
+		c.f = f
+	}
+	release = func() {
+		claims.Lock()
+		defer claims.Unlock()
+		claims.held = slices.DeleteFunc(claims.held, func(other *claim) bool { return other == c })
+	}
+	return opened, release, true, nil
+}
+
+// heldLock returns the open file of the lock that this process holds on the file at path, if it holds one.
+func heldLock(path string) *os.File {
+	claims.Lock()
+	defer claims.Unlock()
+	if c, _, err := findClaimLocked(path); err == nil && c != nil {
+		return c.f
+	}
+	return nil
+}
 
 // tryLock takes or converts a process lock on the whole file.
 func tryLock(f *os.File, exclusive bool) (bool, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	held.Lock()
-	defer held.Unlock()
-	mine := false
-	open := held.files[:0]
-	for _, other := range held.files {
-		otherInfo, err := other.Stat()
-		if err != nil {
-			continue // closed since
-		}
-		open = append(open, other)
-		if other == f {
-			mine = true
-		} else if os.SameFile(info, otherInfo) {
-			return false, nil
-		}
-	}
-	held.files = open
 	l := unix.Flock_t{Type: unix.F_RDLCK, Whence: io.SeekStart}
 	if exclusive {
 		l.Type = unix.F_WRLCK
 	}
-	err = unix.FcntlFlock(f.Fd(), unix.F_SETLK, &l)
+	err := unix.FcntlFlock(f.Fd(), unix.F_SETLK, &l)
 	if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) {
 		return false, nil
-	}
-	if err == nil && !mine {
-		held.files = append(held.files, f)
 	}
 	return err == nil, err
 }
