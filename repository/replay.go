@@ -1,0 +1,177 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"garret/repository/hashindex"
+	"garret/repository/segment"
+)
+
+// replay applies the segments above from, up to the last commit, to the index. Every entry's checksum is verified.
+func (r *Repository) replay(ctx context.Context, from int64) error {
+	if from >= r.committed {
+		return nil
+	}
+	numbers, err := r.store.Segments(from)
+	if err != nil {
+		return err
+	}
+	if r.index.tail == nil {
+		r.index.tail = map[ID]location{}
+	}
+	var scan segment.Scanner
+	for _, n := range numbers {
+		if int64(n) > r.committed {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := r.replaySegment(n, &scan); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Repository) replaySegment(n uint32, scan *segment.Scanner) error {
+	s, err := r.segments.acquire(n)
+	if err != nil {
+		return err
+	}
+	defer s.release()
+	scan.Reset(s, s.Size())
+	for scan.Scan() {
+		if err := r.apply(n, scan.Entry()); err != nil {
+			return err
+		}
+	}
+	r.tail.bytes += s.Size()
+	r.tail.segments++
+	if err := scan.Err(); isDamage(err) {
+		if r.salvages {
+			r.broken = fmt.Errorf("segment %d: %w", n, err)
+			return r.replaySalvaged(n, s, scan.Offset())
+		}
+		return fmt.Errorf("%w: segment %d: %w: %w", ErrCheckNeeded, n, ErrIntegrity, err)
+	} else if err != nil {
+		return fmt.Errorf("read segment %d: %w", n, err)
+	}
+	return nil
+}
+
+// replaySalvaged applies the sound entries behind the damage at an offset.
+func (r *Repository) replaySalvaged(n uint32, s *openSegment, from int64) error {
+	_, err := segment.Salvage(s, s.Size(), nil, func(e segment.Entry, _ []byte) error {
+		if e.Offset < from {
+			return nil
+		}
+		return r.apply(n, e)
+	})
+	return err
+}
+
+// apply brings the index up by a committed entry.
+func (r *Repository) apply(n uint32, e segment.Entry) error {
+	if e.Tag == segment.Commit {
+		return nil
+	}
+	x := &r.index
+	old, existed, err := x.lookup(e.ID)
+	if err != nil {
+		return err
+	}
+	if existed {
+		r.deaths = append(r.deaths, old)
+	}
+	r.tail.entries++
+	if e.Tag == segment.Put {
+		x.tail[e.ID] = location{n, uint32(e.Offset)}
+		if !existed {
+			x.count++
+		}
+		return nil
+	}
+	g := r.garbage[n]
+	g.tombstones++
+	r.garbage[n] = g
+	if existed {
+		x.count--
+	}
+	if len(x.tables) == 0 {
+		delete(x.tail, e.ID)
+	} else {
+		x.tail[e.ID] = removed
+	}
+	return nil
+}
+
+// heal rebuilds the index if err is that a part of its files is damaged, and reports whether it is worth to try again.
+// Damage may show at any lookup, for a block of a file is verified when it is first read. The caller holds no lock.
+func (r *Repository) heal(ctx context.Context, err error) bool {
+	if !errors.Is(err, hashindex.ErrDamaged) {
+		return false
+	}
+	r.tx.Lock()
+	defer r.tx.Unlock()
+	if r.usable() != nil {
+		return false
+	}
+	if r.rebuilt {
+		return len(r.index.tables) == 0 // somebody else was faster
+	}
+	if err := r.rebuild(ctx); err != nil {
+		r.opts.Warn(fmt.Errorf("rebuild the index: %w", err))
+		return false
+	}
+	return true
+}
+
+// rebuild makes the index anew from the segments, in the middle of work. What the open transaction has changed stays. What
+// is damaged is passed over: whoever reads is to have the rest; but nothing can be written then before a check. It is done
+// once, for what it could not mend it would not the next time.
+func (r *Repository) rebuild(ctx context.Context) error {
+	if r.rebuilt {
+		return errors.New("that was tried already")
+	}
+	r.rebuilt = true
+	fresh := r.blank()
+	fresh.salvages = true
+	if err := fresh.replay(ctx, -1); err != nil {
+		return err
+	}
+	r.adopt(fresh)
+	if r.broken = fresh.broken; r.broken == nil && r.appenderIdle() {
+		r.keep(ctx)
+	}
+	return nil
+}
+
+// blank returns a repository on the same segments, without an index.
+func (r *Repository) blank() *Repository {
+	return &Repository{
+		store: r.store, segments: r.segments, committed: r.committed, opts: r.opts,
+		garbage: map[uint32]garbage{}, candidates: map[uint32]bool{},
+	}
+}
+
+// adopt takes the index of another over.
+func (r *Repository) adopt(fresh *Repository) {
+	r.mu.Lock()
+	old := r.index.tables
+	r.index.tables, r.index.tail, r.index.count = nil, fresh.index.tail, fresh.index.count
+	r.mu.Unlock()
+	for _, t := range old {
+		t.r.Close()
+	}
+	r.garbage, r.candidates = fresh.garbage, fresh.candidates
+	r.deaths, r.unmeasured, r.tail = fresh.deaths, nil, fresh.tail
+}
+
+func (r *Repository) appenderIdle() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.appender == nil
+}
