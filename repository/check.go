@@ -213,6 +213,7 @@ func (c *check) findLast(sound bool) error {
 			c.find(Finding{Kind: MissingSegment, Segment: st.transaction, Detail: "it was committed, says the index"})
 		}
 	}
+	r.listing = listing{}
 	if c.last, err = r.lastCommitted(-1); err != nil {
 		return err
 	}

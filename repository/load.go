@@ -24,6 +24,7 @@ func numberOf(name, prefix string) (uint32, bool) {
 
 // load finds the last commit and brings the index to it.
 func (r *Repository) load(ctx context.Context) error {
+	defer func() { r.listing = listing{} }()
 	st, err := r.findState()
 	if err != nil || r.committed < 0 {
 		return err
@@ -111,7 +112,7 @@ func (r *Repository) findState() (*state, error) {
 // findGap looks for a segment that is missing behind the tables: there, none has been compacted yet, and they are numbered
 // without gaps.
 func (r *Repository) findGap() error {
-	numbers, err := r.store.Segments(r.replayed)
+	numbers, err := r.segmentsAfter(r.replayed)
 	if err != nil {
 		return err
 	}
@@ -152,9 +153,30 @@ func (r *Repository) newestIndex() (int64, error) {
 	return newest, nil
 }
 
+// listing is what Storage.Segments said while the repository was being opened, when nobody can write to it: a folder may
+// have ten thousand segments, and need not be read three times.
+type listing struct {
+	valid   bool
+	after   int64
+	numbers []uint32
+}
+
+// segmentsAfter returns the numbers above n of the segments there are, ascending. It is for the time of opening.
+func (r *Repository) segmentsAfter(n int64) ([]uint32, error) {
+	if !r.listing.valid || n < r.listing.after {
+		numbers, err := r.store.Segments(n)
+		if err != nil {
+			return nil, err
+		}
+		r.listing = listing{true, n, numbers}
+	}
+	i, _ := slices.BinarySearch(r.listing.numbers, uint32(max(n+1, 0)))
+	return r.listing.numbers[i:], nil
+}
+
 // lastCommitted returns the last committed segment, or -1. It looks at those above after first.
 func (r *Repository) lastCommitted(after int64) (int64, error) {
-	numbers, err := r.store.Segments(after)
+	numbers, err := r.segmentsAfter(after)
 	if err != nil {
 		return -1, err
 	}

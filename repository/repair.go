@@ -78,6 +78,7 @@ func (c *check) replace(n uint32) error {
 // ensureCommit makes the log end with a COMMIT behind the last segment, if it has none.
 func (c *check) ensureCommit() error {
 	r := c.r
+	r.listing = listing{}
 	committed, err := r.lastCommitted(-1)
 	if err != nil || committed == c.last || c.last < 0 {
 		r.committed = committed

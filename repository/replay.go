@@ -14,7 +14,7 @@ func (r *Repository) replay(ctx context.Context, from int64) error {
 	if from >= r.committed {
 		return nil
 	}
-	numbers, err := r.store.Segments(from)
+	numbers, err := r.segmentsAfter(from)
 	if err != nil {
 		return err
 	}

@@ -89,6 +89,7 @@ type Repository struct {
 	opts     Options
 	lock     storage.Lock
 	segments *segments
+	listing  listing
 
 	// tx is held by Put and Delete, which may run side by side, and exclusively by what needs the transaction to stand
 	// still: Commit, Rollback, Check, Compact, Close. Whoever holds it may read what only its exclusive holders, and the

@@ -161,7 +161,7 @@ func numbers(folder string, from int64) ([]uint32, error) {
 	var ns []uint32
 	for _, name := range names {
 		n, err := strconv.ParseUint(name, 10, 32)
-		if err == nil && n <= MaxSegment && int64(n) >= from && strconv.FormatUint(n, 10) == name {
+		if err == nil && n <= MaxSegment && int64(n) >= from && (name[0] != '0' || name == "0") {
 			ns = append(ns, uint32(n))
 		}
 	}
