@@ -147,6 +147,9 @@ func (c *check) run(ctx context.Context) error {
 	if err := c.findLast(sound); err != nil {
 		return err
 	}
+	if r.gap >= 0 {
+		c.find(Finding{Kind: MissingSegment, Segment: uint32(r.gap), Detail: gapDetail})
+	}
 	all, err := r.store.Segments(-1)
 	if err != nil {
 		return err
@@ -218,9 +221,6 @@ func (c *check) findLast(sound bool) error {
 		return err
 	}
 	claims = append(claims, r.damagedCommit)
-	if r.gap >= 0 {
-		c.find(Finding{Kind: MissingSegment, Segment: uint32(r.gap), Detail: "there are segments before and behind it"})
-	}
 	committed := c.last
 	if committed < 0 {
 		if c.last, err = r.lastWithEntries(); err != nil {

@@ -43,11 +43,11 @@ func (r *Repository) load(ctx context.Context) error {
 		return err
 	}
 	if st != nil && !st.isForeign() {
-		if err := r.findGap(); err != nil {
+		if err := r.findGap(st); err != nil {
 			return err
 		}
 	}
-	if r.tail.exceeds(r.opts.tuning.tail) {
+	if r.gap < 0 && r.tail.exceeds(r.opts.tuning.tail) {
 		r.keep(ctx)
 	}
 	return nil
@@ -109,25 +109,34 @@ func (r *Repository) findState() (*state, error) {
 	return st, nil
 }
 
-// findGap looks for a segment that is missing behind the tables: there, none has been compacted yet, and they are numbered
-// without gaps.
-func (r *Repository) findGap() error {
+// findGap looks for a segment that is missing behind the tables. This program numbers segments without gaps and compacts
+// none before the tables have come up to it. The reference does not, if it was killed within a compaction; but it cannot
+// have written when there is a delta, for it begins with an index of its own then, and the tables are void.
+func (r *Repository) findGap(st *state) error {
 	numbers, err := r.segmentsAfter(r.replayed)
 	if err != nil {
 		return err
 	}
 	want := r.replayed
 	for _, n := range numbers {
-		if want++; int64(n) > r.committed {
+		if want++; int64(n) > r.committed || r.gap >= 0 {
 			break
 		}
 		if int64(n) != want {
 			r.gap = want
-			return fmt.Errorf("%w: segment %d is missing", ErrCheckNeeded, want)
 		}
 	}
+	if r.gap < 0 {
+		return nil
+	}
+	if st.hasDelta() {
+		return fmt.Errorf("%w: segment %d is missing", ErrCheckNeeded, r.gap)
+	}
+	r.opts.Warn(fmt.Errorf("segment %d is missing: %s", r.gap, gapDetail))
 	return nil
 }
+
+const gapDetail = "it is lost, or was removed by a compaction of Attic that was interrupted"
 
 func isDamage(err error) bool {
 	for _, damage := range []error{ErrIntegrity, segment.ErrDamaged, hashindex.ErrDamaged, storage.ErrTooLong} {

@@ -49,6 +49,9 @@ func (st *state) close() {
 // isForeign reports whether another program wrote the index.
 func (st *state) isForeign() bool { return len(st.tables) == 1 && st.tables[0].foreign }
 
+// hasDelta reports whether the index is more than an index.N.
+func (st *state) hasDelta() bool { return len(st.tables) != 1 || !st.tables[0].base }
+
 func (st *state) encode() []byte {
 	le := binary.LittleEndian
 	b := append([]byte(nil), tablesMagic...)
