@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"math/big"
 	"math/rand/v2"
@@ -373,5 +374,57 @@ func TestItemOfManyChunksIsReadAtOnce(t *testing.T) {
 	it, ok, err := d.Next()
 	if !ok || err != nil || !slices.Equal(it.Chunks, want.Chunks) || d.Close() != nil {
 		t.Errorf("%v, %v, %d chunks", ok, err, len(it.Chunks))
+	}
+}
+
+func TestAfterAGapTheItemsGoOn(t *testing.T) {
+	var stream []byte
+	var starts []int
+	for i := range 200 {
+		starts = append(starts, len(stream))
+		it := &Item{
+			Path: fmt.Sprintf("dir/%d \x87\xa3gid\x87\xa6chunks\xdd\x00\x0f\xff\xff", i), Mode: 0o100644, HasChunks: i%3 == 0,
+			Chunks: make([]Chunk, i%3),
+		}
+		stream = AppendItem(stream, it)
+	}
+	for size := 1; size < 400; size += 7 { // of the pieces in which the stream comes
+		const from, to = 3000, 5001 // what is missing
+		var dec ItemDecoder
+		var got []string
+		feed := func(data []byte) {
+			for ; len(data) > 0; data = data[min(size, len(data)):] {
+				dec.Feed(data[:min(size, len(data))])
+				for {
+					it, ok, err := dec.Next()
+					if err != nil {
+						t.Fatal(err)
+					}
+					if !ok {
+						break
+					}
+					got = append(got, it.Path)
+				}
+			}
+		}
+		feed(stream[:from])
+		dec.Skip()
+		feed(stream[to:])
+		if err := dec.Close(); err != nil {
+			t.Fatal(err)
+		}
+		whole := 0
+		for i, start := range starts {
+			end := len(stream)
+			if i+1 < len(starts) {
+				end = starts[i+1]
+			}
+			if end <= from || start >= to+200 { // names that look like items may cost one or two more
+				whole++
+			}
+		}
+		if len(got) < whole {
+			t.Fatalf("in pieces of %d: %d items, want %d", size, len(got), whole)
+		}
 	}
 }

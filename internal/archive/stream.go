@@ -22,8 +22,93 @@ type ItemDecoder struct {
 	start   int   // in buf: where the next item begins
 	pos     int64 // the same in the stream
 	scan    rawpack.Scanner
-	scanned int // how far scan has come in the item
+	scanned int  // how far scan has come in the item
+	lost    bool // a part of the stream is missing before start, where perhaps no item begins
 	err     error
+}
+
+// Skip says that a part of the stream is missing after what was fed. The item that it is in the midst of is lost; the
+// next one is the first thing after the gap that looks like an item and is one.
+func (d *ItemDecoder) Skip() {
+	d.pos += int64(len(d.buf) - d.start)
+	d.buf, d.start = d.buf[:0], 0
+	d.scan, d.scanned = rawpack.Scanner{}, 0
+	d.lost = true
+}
+
+// seek moves start to where an item may begin, and reports whether there is such a place. If not, it leaves what may be
+// the beginning of one.
+func (d *ItemDecoder) seek() bool {
+	for ; d.start < len(d.buf); d.start, d.pos = d.start+1, d.pos+1 {
+		switch begins, known := beginsItem(d.buf[d.start:]); {
+		case !known:
+			return false
+		case begins:
+			return true
+		}
+	}
+	return false
+}
+
+// How many keys an item has, and how it can go on after their number. Each is followed by a test of the next byte.
+const (
+	minItemKeys = 7
+	maxItemKeys = 14
+)
+
+var itemHeads = []struct {
+	head string
+	next func(lead byte) bool
+}{
+	{"\xaa" + keyACLAccess, isRawOrNil},
+	{"\xab" + keyACLDefault, isRawOrNil},
+	{"\xa8" + keyBSDFlags, isInt},
+	{"\xa6" + keyChunks + "\x90\xa3" + keyGID, isInt},
+	{"\xa3" + keyGID, isInt},
+}
+
+// beginsItem reports whether data looks like the beginning of an item, and whether there is enough of it to know.
+func beginsItem(data []byte) (begins, known bool) {
+	if n := int(data[0]) - 0x80; n < minItemKeys || n > maxItemKeys { // the header of a short map
+		return false, true
+	}
+	data = data[1:]
+	known = true
+	for _, h := range itemHeads {
+		switch n := min(len(data), len(h.head)); {
+		case string(data[:n]) != h.head[:n]:
+		case len(data) <= len(h.head):
+			known = false
+		case h.next(data[len(h.head)]):
+			return true, true
+		}
+	}
+	const chunks = "\xa6" + keyChunks
+	switch n := min(len(data), len(chunks)); {
+	case string(data[:n]) != chunks[:n]:
+	case len(data) < len(chunks)+7: // the longest header of an array, and those of a chunk and of its id
+		known = false
+	default:
+		data = data[n:]
+		switch lead := data[0]; {
+		case lead > 0x90 && lead < 0xa0:
+			data = data[1:]
+		case lead == 0xdc:
+			data = data[3:]
+		case lead == 0xdd:
+			data = data[5:]
+		default:
+			return false, known
+		}
+		return data[0] == 0x93 && isRawOrNil(data[1]) && data[1] != 0xc0, true
+	}
+	return false, known
+}
+
+func isInt(lead byte) bool { return lead < 0x80 || lead >= 0xe0 || lead >= 0xcc && lead <= 0xd3 }
+
+func isRawOrNil(lead byte) bool {
+	return lead == 0xc0 || lead>>5 == 0xa0>>5 || lead >= 0xc4 && lead <= 0xc6 || lead >= 0xd9 && lead <= 0xdb
 }
 
 // Feed adds the next chunk's data, which is copied. It should be called once Next has returned false.
@@ -36,29 +121,47 @@ func (d *ItemDecoder) Feed(chunk []byte) {
 }
 
 // Next returns the next item, which the caller owns, or false when more data is needed. Errors match
-// repository.ErrIntegrity, tell the position in the stream, and are final.
+// repository.ErrIntegrity, tell the position in the part of the stream that was fed, and are final.
 func (d *ItemDecoder) Next() (*Item, bool, error) {
-	if d.err != nil || d.start == len(d.buf) {
-		return nil, false, d.err
+	for d.err == nil {
+		it, ok, err := d.next()
+		if err == nil {
+			d.lost = d.lost && !ok
+			return it, ok, nil
+		}
+		if !d.lost {
+			return d.fail(err)
+		}
+		// It only looked like an item. A long one is not gone through again from every byte of it, lest that takes forever.
+		n := max(1, d.scanned/8)
+		d.start, d.pos = d.start+n, d.pos+int64(n)
+		d.scan, d.scanned = rawpack.Scanner{}, 0
+	}
+	return nil, false, d.err
+}
+
+func (d *ItemDecoder) next() (*Item, bool, error) {
+	if d.start == len(d.buf) || d.lost && d.scanned == 0 && !d.seek() {
+		return nil, false, nil
 	}
 	data := d.buf[d.start:]
 	if !isMap(data[0]) {
-		return d.fail(fmt.Errorf("%#02x begins no item", data[0]))
+		return nil, false, fmt.Errorf("%#02x begins no item", data[0])
 	}
 	n, done, err := d.scan.Scan(data[d.scanned:])
 	if err != nil {
-		return d.fail(err)
+		return nil, false, err
 	}
 	d.scanned += n
 	if !done {
 		if need := uint64(d.scanned) + d.scan.Pending(); need > MaxItemSize {
-			return d.fail(fmt.Errorf("an item has at least %d bytes", need))
+			return nil, false, fmt.Errorf("an item has at least %d bytes", need)
 		}
 		return nil, false, nil
 	}
 	it, err := DecodeItem(data[:d.scanned])
 	if err != nil {
-		return d.fail(err)
+		return nil, false, err
 	}
 	d.start += d.scanned
 	d.pos += int64(d.scanned)
@@ -79,7 +182,7 @@ func (d *ItemDecoder) fail(err error) (*Item, bool, error) {
 // Close returns an error that matches repository.ErrIntegrity if the stream ended inside an item, or the error that Next
 // returned.
 func (d *ItemDecoder) Close() error {
-	if d.err == nil && d.start < len(d.buf) {
+	if d.err == nil && d.start < len(d.buf) && !d.lost {
 		d.fail(errors.New("the stream ends inside it"))
 	}
 	return d.err

@@ -35,6 +35,10 @@ var (
 	ErrArchiveExists = errors.New("archive exists already")
 	// ErrSameName is matched by the error about two paths that would be stored under the same name.
 	ErrSameName = errors.New("would be stored under the same name")
+	// ErrBelowLink is matched by the error about a path that leads through a symbolic link which is stored as a link.
+	ErrBelowLink = errors.New("lies behind a symbolic link that would be stored as a link")
+	// ErrTooManyChunks is reported of a file whose list of chunks nothing could read again.
+	ErrTooManyChunks = errors.New("has too many chunks for an archive, and is not stored")
 	// ErrChanged is reported of a file that changed each time it was read.
 	ErrChanged = errors.New("changed while it was read, and is not stored")
 	// ErrUnknownType is reported of what is neither a file, a directory, a link, a device, a FIFO nor a socket.
@@ -61,6 +65,9 @@ type Options struct {
 
 	Dir   string   // where Paths begin; empty: the current directory
 	Paths []string // of files and directories; each is stored under itself, made relative, and once
+
+	// A symbolic link among Paths is stored as a link, unless its path says that the directory behind it is meant: by a
+	// slash or "." at the end.
 
 	// Skip are directories to leave out with all that is in them, as the repository itself. Skipped is told of each.
 	Skip    []fsmeta.FileID
@@ -186,7 +193,7 @@ func (o Options) withDefaults() Options {
 // nobody is ever stuck; once the context is done, nobody does any more work on what is in them.
 type pipeline struct {
 	Options
-	roots  []root
+	roots  []*root
 	chunks *chunkStore
 	fail   context.CancelCauseFunc // ends the run with an error
 	order  chan *entry             // all entries, as they were met
@@ -211,6 +218,16 @@ type entry struct {
 	name   string
 	blocks [][]archive.Chunk // of the content; filled in by the tasks
 	tasks  sync.WaitGroup
+}
+
+// maxChunks is how many chunks an item can have and still be read again, with room for all else that is in it.
+const maxChunks = (archive.MaxItemSize - 1<<20) / 45
+
+func (e *entry) chunks() (n int) {
+	for _, b := range e.blocks {
+		n += len(b)
+	}
+	return n
 }
 
 func (p *pipeline) run(ctx context.Context) ([]repository.ID, error) {
@@ -249,6 +266,9 @@ func (p *pipeline) assemble(ctx context.Context) ([]repository.ID, error) {
 		if e.read != nil {
 			<-e.read
 			e.tasks.Wait()
+			if e.err == nil && e.chunks() > maxChunks {
+				e.err = ErrTooManyChunks
+			}
 		}
 		if ctx.Err() != nil {
 			continue

@@ -542,3 +542,37 @@ func TestHardLinksWithoutTheirFirstName(t *testing.T) {
 		t.Errorf("got %v", files)
 	}
 }
+
+func TestTheFolderBehindALinkIsStored(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	target, _ := roundTrip(t, newMemStore(), newKey(t), link, "x")
+	if data, err := os.ReadFile(filepath.Join(target, "file")); string(data) != "content" {
+		t.Errorf("restored: %q, %v", data, err)
+	}
+}
+
+func TestAFolderBehindOneThatCannotBeReadIsStored(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "closed")
+	if err := os.MkdirAll(filepath.Join(dir, "mine"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o100); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Chmod(dir, 0o700) })
+	roundTrip(t, newMemStore(), newKey(t), filepath.Join(dir, "mine"), "x")
+	s := newMemStore()
+	cat := newCatalog(t, s, newKey(t))
+	warn := func(path string, err error) { t.Errorf("backup of %q: %v", path, err) }
+	opts := backup.Options{Name: "x", Dir: dir, Paths: []string{"mine"}, Warn: warn}
+	if _, err := backup.Run(t.Context(), s, cat, opts); err != nil {
+		t.Fatal(err)
+	}
+}

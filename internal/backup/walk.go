@@ -23,10 +23,10 @@ type walker struct {
 func (w *walker) run(ctx context.Context) {
 	for _, r := range w.roots {
 		parent, name := filepath.Dir(r.file), filepath.Base(r.file)
-		if name == "." || name == ".." || name == "/" {
+		if r.dir {
 			parent, name = r.file, "."
 		}
-		d, err := fsmeta.OpenDir(parent)
+		d, err := fsmeta.OpenParent(parent)
 		if err != nil {
 			w.order <- &entry{path: r.file, err: err}
 			continue
@@ -40,14 +40,24 @@ func (w *walker) run(ctx context.Context) {
 type root struct {
 	file string // its path in the file system
 	path string // and in the archive
+	dir  bool   // it is written as a directory, which a symbolic link does not change
+}
+
+// writtenAsDir reports whether a path means a directory whatever its last name is: it ends in a slash, or in no name.
+func writtenAsDir(path string) bool {
+	switch filepath.Base(path) {
+	case ".", "..", "/":
+		return true
+	}
+	return strings.HasSuffix(path, "/") || strings.HasSuffix(path, "/.")
 }
 
 // findRoots returns the roots of a backup, without those that lie below another one.
-func findRoots(dir string, paths []string) ([]root, error) {
-	first := map[string]root{} // by path in the archive
-	var roots []root
+func findRoots(dir string, paths []string) ([]*root, error) {
+	first := map[string]*root{} // by path in the archive
+	var roots []*root
 	for _, p := range paths {
-		r := root{file: filepath.Clean(p), path: SafePath(p)}
+		r := &root{file: filepath.Clean(p), path: SafePath(p), dir: writtenAsDir(p)}
 		if !filepath.IsAbs(p) {
 			r.file = filepath.Join(dir, p)
 		}
@@ -56,10 +66,12 @@ func findRoots(dir string, paths []string) ([]root, error) {
 			roots = append(roots, r)
 		} else if other.file != r.file {
 			return nil, fmt.Errorf("%q and %q: %w, %q", other.file, r.file, ErrSameName, r.path)
+		} else if r.dir {
+			other.dir = true
 		}
 	}
 	var clash error
-	below := func(r root) bool {
+	below := func(r *root) bool {
 		for above := r.path; above != "."; {
 			above = filepath.Dir(above)
 			other, ok := first[above]
@@ -69,7 +81,11 @@ func findRoots(dir string, paths []string) ([]root, error) {
 			rest, _ := strings.CutPrefix(r.path, above+"/")
 			same := filepath.Join(other.file, rest)
 			if same == r.file {
-				return true
+				link, err := linkOnTheWay(other, rest)
+				if link != "" {
+					clash = fmt.Errorf("%q: %w, %q", r.file, ErrBelowLink, link)
+				}
+				return err == nil // else the walk tells what is wrong with it
 			}
 			if _, err := os.Lstat(same); err == nil {
 				clash = fmt.Errorf("%q and %q: %w, %q", same, r.file, ErrSameName, r.path)
@@ -79,6 +95,27 @@ func findRoots(dir string, paths []string) ([]root, error) {
 	}
 	roots = slices.DeleteFunc(roots, below)
 	return roots, clash
+}
+
+// linkOnTheWay returns the first symbolic link that the walk of a root meets on its way to what is below it, which it
+// would not follow. The error says that there is no such way.
+func linkOnTheWay(above *root, below string) (string, error) {
+	file := above.file
+	info, err := os.Lstat(file)
+	if above.dir {
+		info, err = os.Stat(file)
+	}
+	for _, name := range strings.Split(below, "/") {
+		if err != nil {
+			return "", err
+		}
+		if info.Mode()&os.ModeSymlink != 0 {
+			return file, nil
+		}
+		file = filepath.Join(file, name)
+		info, err = os.Lstat(file)
+	}
+	return "", err
 }
 
 // SafePath returns the path that a file has in an archive: relative, clean, and without a ".." in it.

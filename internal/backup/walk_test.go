@@ -66,3 +66,41 @@ func TestNamesAreInTheOrderOfCodePoints(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+func TestALinkIsFollowedOnlyWhereItsPathSaysSo(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "real/sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []string{"link", "real/inside"} {
+		if err := os.Symlink(filepath.Join(dir, "real"), filepath.Join(dir, l)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		dir   string
+		paths []string
+		want  []string // in the archive; nil: refused
+	}{
+		{dir, []string{"link", "link/sub"}, nil},
+		{dir, []string{"real", "real/inside/sub"}, nil},
+		{dir, []string{"link/", "link/sub"}, []string{"link"}},
+		{dir, []string{"link", "link/", "link/sub"}, []string{"link"}},
+		{dir, []string{"link/sub"}, []string{"link/sub"}},
+		{dir, []string{"real", "real/missing"}, []string{"real", "real/missing"}},
+		{filepath.Join(dir, "link"), []string{".", "sub"}, []string{"."}},
+	} {
+		roots, err := findRoots(tt.dir, tt.paths)
+		var got []string
+		for _, r := range roots {
+			got = append(got, r.path)
+		}
+		if tt.want == nil {
+			if !errors.Is(err, ErrBelowLink) {
+				t.Errorf("%q: %q, %v", tt.paths, got, err)
+			}
+		} else if err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%q: %q, %v, want %q", tt.paths, got, err, tt.want)
+		}
+	}
+}

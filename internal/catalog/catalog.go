@@ -212,17 +212,24 @@ func (c *Catalog) Read(ctx context.Context, n int, id func(i int) repository.ID,
 // readAhead is how many chunks of an item stream are fetched at a time. They have 64 KiB or so, at most 10 MiB.
 const readAhead = 8
 
-// Items returns the items of an archive in order. An error is the last thing it yields.
+// Items returns the items of an archive in order. An error that matches repository.ErrNotFound or
+// repository.ErrIntegrity says that some of them are lost; whoever goes on gets those after the gap, if there are any.
+// Any other error is the last thing it yields.
 func (c *Catalog) Items(ctx context.Context, a *archive.Archive) iter.Seq2[*archive.Item, error] {
 	return func(yield func(*archive.Item, error) bool) {
 		var dec archive.ItemDecoder
 		i := 0
 		for data, err := range c.Read(ctx, len(a.Items), func(i int) repository.ID { return a.Items[i] }, readAhead) {
-			if err != nil {
-				yield(nil, fmt.Errorf("read the items of archive %q, chunk %d of %d: %w", a.Name, i+1, len(a.Items), err))
-				return
-			}
 			i++
+			if err != nil {
+				err = fmt.Errorf("read the items of archive %q, chunk %d of %d: %w", a.Name, i, len(a.Items), err)
+				lost := errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity)
+				if !yield(nil, err) || !lost {
+					return
+				}
+				dec.Skip()
+				continue
+			}
 			dec.Feed(data)
 			for {
 				it, ok, err := dec.Next()

@@ -13,9 +13,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"garret/internal/backup"
+	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/internal/location"
 	"garret/internal/ui"
+	"garret/repository"
 )
 
 func (a *app) backupCommand() *cobra.Command {
@@ -94,8 +96,13 @@ func (a *app) openDefault(cmd *cobra.Command) (*session, error) {
 		data = filepath.Join(home, ".local", "share")
 	}
 	loc := location.Location{Path: filepath.Join(data, "garret")}
+	var begun error // what is wrong with a repository whose making may have been interrupted
 	if names, err := os.ReadDir(loc.Path); err == nil && len(names) > 0 {
-		return a.open(cmd.Context(), loc, true)
+		s, err := a.open(cmd.Context(), loc, true)
+		if !errors.Is(err, catalog.ErrNoManifest) {
+			return s, err
+		}
+		begun = err
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -103,6 +110,9 @@ func (a *app) openDefault(cmd *cobra.Command) (*session, error) {
 		return nil, err
 	}
 	s, _, err := a.create(cmd.Context(), loc, envelope.PlaintextType)
+	if begun != nil && errors.Is(err, repository.ErrExists) {
+		return nil, begun
+	}
 	if err == nil {
 		a.ui.Printf("Made the repository %q. It is not encrypted; for one that is: garret init -e keyfile REPO, "+
 			"and set %s.", loc, repoVar)
@@ -151,6 +161,17 @@ func shellQuote(s string) string {
 	}
 	if strings.HasPrefix(s, "-") {
 		s = "./" + s
+	}
+	if ui.Printable(s) != s { // a terminal would obey
+		var b strings.Builder
+		for _, c := range []byte(s) {
+			if c < ' ' || c >= 0x7f || c == '\'' || c == '\\' {
+				fmt.Fprintf(&b, `\%03o`, c)
+			} else {
+				b.WriteByte(c)
+			}
+		}
+		return "$'" + b.String() + "'"
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

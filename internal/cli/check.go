@@ -125,7 +125,7 @@ func (a *app) checkArchives(
 		if err != nil {
 			return false, err
 		}
-		if known.record != nil || lost[archive.ManifestID] {
+		if known.record != nil && !known.record.Manifest.IsZero() || lost[archive.ManifestID] {
 			fmt.Fprintln(a.stdout, "the manifest is lost: nothing says which archives there are")
 			return false, nil
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -99,11 +100,23 @@ func (a *app) text(s string) string {
 	return s
 }
 
-// args returns a check for the number of arguments that names the usage. A negative maximum is none.
+// line returns what text does, with the characters made visible too that a terminal would take for the end of a line.
+func (a *app) line(s string) string {
+	s = a.text(s)
+	if ui.IsTerminal(a.stdout) {
+		s = strings.NewReplacer("\n", `\x0a`, "\t", `\x09`).Replace(s)
+	}
+	return s
+}
+
+// args returns a check for the number of arguments that names the usage. None may be empty. A negative maximum is none.
 func args(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < least || (most >= 0 && len(args) > most) {
 			return &usageError{fmt.Sprintf("wrong number of arguments (%d); the usage is: %s", len(args), cmd.UseLine())}
+		}
+		if slices.Contains(args, "") { // by a variable that is not set, most likely: it must not mean something else
+			return &usageError{"an argument is empty; the usage is: " + cmd.UseLine()}
 		}
 		return nil
 	}

@@ -21,7 +21,7 @@ func (a *app) createCommand() *cobra.Command {
 		Use:   "create [REPO]::ARCHIVE PATH...",
 		Short: "Make an archive of files and folders",
 		Long: `Make an archive of files and folders. Each is stored under its path as it is given, made relative: /etc/hosts as
-etc/hosts, ../photos as photos.
+etc/hosts, ../photos as photos. A symbolic link is stored as a link; with a slash after it, it is the folder behind it.
 
 What cannot be read is reported and left out, and the exit code is 1.`,
 		Args: args(2, -1),

@@ -136,6 +136,9 @@ func message(err error) string {
 
 // aboutFile returns the line about what went wrong with a file, in which its path stands once.
 func aboutFile(path string, err error) string {
+	if path == "" { // it is about none
+		return oneLine(err)
+	}
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) && err == error(pathErr) {
 		return fmt.Sprintf("%s: cannot %s: %v", quotePath(pathErr.Path), pathErr.Op, pathErr.Err)

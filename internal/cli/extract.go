@@ -23,6 +23,9 @@ Files that are in the way are replaced. A file of which a part is lost is restor
 with zeros in place of that part; it is reported, and the exit code is 1.`,
 		Args: args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if target == "" {
+				return &usageError{"the target is empty; for the current folder leave it out"}
+			}
 			loc, err := a.location(args[0], true)
 			if err != nil {
 				return err

@@ -2,8 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -66,11 +67,16 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 		if dir, err = envelope.KeysDir(); err != nil {
 			return nil, "", err
 		}
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := envelope.MakeDir(dir); err != nil {
 			return nil, "", fmt.Errorf("make the folder for key files: %w", err)
 		}
 	}
 	repo, err := repository.Create(ctx, loc.Path, a.storeOptions(true))
+	if errors.Is(err, repository.ErrExists) {
+		if begun := a.openBegun(ctx, loc, dir); begun != nil {
+			repo, err = begun, nil
+		}
+	}
 	if err != nil {
 		return nil, "", err
 	}
@@ -96,6 +102,8 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 	if err != nil {
 		return nil, "", err
 	}
+	// Whatever ends us after the commit, this machine has made the repository, and need not ask whether it is the right one.
+	_ = known.remember(loc, typ, time.Time{}) // Close tells what is wrong
 	useNonces(key, repo, known, nil)
 	cat, err := catalog.New(repo, key, nil)
 	if err != nil {
@@ -108,6 +116,28 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 		return nil, "", err
 	}
 	return &session{app: a, store: true, repo: repo, cat: cat, loc: loc, known: known}, keyfile, nil
+}
+
+// openBegun opens a repository in which nothing is yet, as when its making was interrupted or the key file found no
+// room. It returns nil if there is none, or if its key was saved in keysDir: whoever has that may yet want it.
+func (a *app) openBegun(ctx context.Context, loc location.Location, keysDir string) *repository.Repository {
+	repo, err := a.openStore(ctx, loc, true)
+	if err != nil {
+		return nil
+	}
+	n, err := repo.Len(ctx)
+	if err == nil && n == 0 && keysDir != "" {
+		if _, err = envelope.FindKeyfile([]string{keysDir}, repo.ID()); errors.Is(err, envelope.ErrNoKeyfile) {
+			err = nil
+		} else {
+			n = 1
+		}
+	}
+	if err != nil || n != 0 {
+		repo.Close()
+		return nil
+	}
+	return repo
 }
 
 // newPassphrase returns the passphrase for a new repository.

@@ -33,7 +33,7 @@ type known struct {
 type knownRecord struct {
 	Location string    `json:"location"`
 	KeyType  string    `json:"key_type"`
-	Manifest time.Time `json:"manifest"` // when the latest manifest was written that we know of
+	Manifest time.Time `json:"manifest"` // when the latest manifest was written that we know of; zero: of none
 }
 
 // lookUp returns what is known of the repository with an id. A record that cannot be read is none.
@@ -48,7 +48,8 @@ func (a *app) lookUp(id repository.ID) (*known, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return k, nil
 	case err != nil:
-		return nil, err
+		a.ui.Printf("garret: what was known of the repository cannot be read: %s", oneLine(err))
+		return k, nil
 	}
 	var r knownRecord
 	if err := json.Unmarshal(data, &r); err != nil {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"garret/internal/archive"
 	"garret/internal/fsmeta"
+	"garret/repository"
 )
 
 func (a *app) listCommand() *cobra.Command {
@@ -34,9 +36,9 @@ func (a *app) listCommand() *cobra.Command {
 			if loc.Archive == "" {
 				for _, e := range s.cat.Archives() {
 					if short {
-						fmt.Fprintln(out, a.text(e.Name))
+						fmt.Fprintln(out, a.line(e.Name))
 					} else {
-						fmt.Fprintf(out, "%-36s %s\n", a.text(e.Name), e.Time.Local().Format(time.ANSIC))
+						fmt.Fprintf(out, "%-36s %s\n", a.line(e.Name), e.Time.Local().Format(time.ANSIC))
 					}
 				}
 				return nil
@@ -46,15 +48,24 @@ func (a *app) listCommand() *cobra.Command {
 				return err
 			}
 			now := time.Now()
+			gaps := false
 			for it, err := range s.cat.Items(cmd.Context(), rec) {
+				if errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity) {
+					gaps = true
+					a.warn("", fmt.Errorf("some files are lost: %w", err))
+					continue
+				}
 				if err != nil {
 					return err
 				}
 				if short {
-					fmt.Fprintln(out, a.text(it.Path))
+					fmt.Fprintln(out, a.line(it.Path))
 				} else {
-					fmt.Fprintln(out, a.text(itemLine(it, now)))
+					fmt.Fprintln(out, a.line(itemLine(it, now)))
 				}
+			}
+			if gaps {
+				return errWarnings
 			}
 			return nil
 		},

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -101,7 +102,7 @@ func (a *app) objectPutCommand() *cobra.Command {
 				return err
 			}
 			defer repo.Close()
-			data, err := io.ReadAll(io.LimitReader(a.stdin, repository.MaxObjectSize+1))
+			data, err := readAll(cmd.Context(), io.LimitReader(a.stdin, repository.MaxObjectSize+1))
 			if err != nil {
 				return fmt.Errorf("read standard input: %w", err)
 			}
@@ -112,6 +113,25 @@ func (a *app) objectPutCommand() *cobra.Command {
 			}
 			return repo.Commit(cmd.Context())
 		},
+	}
+}
+
+// readAll is io.ReadAll that ends with the context. The goroutine that reads may then stay behind.
+func readAll(ctx context.Context, r io.Reader) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	results := make(chan result, 1)
+	go func() {
+		data, err := io.ReadAll(r)
+		results <- result{data, err}
+	}()
+	select {
+	case r := <-results:
+		return r.data, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 }
 

@@ -44,7 +44,7 @@ func (k *Key) SaveKeyfile(path, passphrase string) error {
 	if err != nil {
 		return fmt.Errorf("save key file %q: %w", path, err)
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := MakeDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("save key file %q: %w", path, err)
 	}
 	if err := createFile(path, data); err != nil {

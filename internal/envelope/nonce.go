@@ -191,7 +191,7 @@ func readMark(data []byte, err error) (mark uint64, damaged bool, _ error) {
 // lockClientFile makes the directory of the client's record and locks the record, until the returned function is
 // called, against other processes and other NonceReservers of this one.
 func lockClientFile(name string) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+	if err := MakeDir(filepath.Dir(name)); err != nil {
 		return nil, fmt.Errorf("make the folder of %q: %w", name, err)
 	}
 	f, err := os.OpenFile(name+".lock", os.O_RDWR|os.O_CREATE, 0o600)

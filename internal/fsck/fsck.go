@@ -76,7 +76,10 @@ func (c *checker) archive(ctx context.Context, name string) error {
 	}
 	for it, err := range c.cat.Items(ctx, a) {
 		if err != nil {
-			return c.found(Finding{Archive: name, Err: err})
+			if err := c.found(Finding{Archive: name, Err: err}); err != nil {
+				return err
+			}
+			continue // with what comes after the gap
 		}
 		c.stats.Items++
 		if err := c.item(ctx, name, it); err != nil {

@@ -7,7 +7,9 @@
 package fsmeta
 
 import (
+	"cmp"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -30,6 +32,18 @@ type Dir struct {
 // OpenDir opens the directory at a path, of which symbolic links are followed.
 func OpenDir(path string) (*Dir, error) {
 	return openDir(unix.AT_FDCWD, path, path, 0)
+}
+
+// OpenParent is OpenDir for a directory of which only entries with known names are wanted: it need not be readable, so
+// Names may fail.
+func OpenParent(path string) (*Dir, error) {
+	d, err := OpenDir(path)
+	if errors.Is(err, fs.ErrPermission) {
+		if d, searchErr := openDir(unix.AT_FDCWD, path, path, openSearch); searchErr == nil {
+			return d, nil
+		}
+	}
+	return d, err
 }
 
 func openDir(at int, name, path string, flags int) (*Dir, error) {
@@ -128,6 +142,34 @@ func (d *Dir) Lstat(name string) (*Info, error) {
 // Open opens an entry for reading. It does not wait for the writer of a FIFO.
 func (d *Dir) Open(name string) (*os.File, error) {
 	return d.open(name, unix.O_RDONLY|unix.O_NONBLOCK)
+}
+
+// Reader returns the content of a file that Open has opened. Where a file of the kind that a system makes up, as
+// /proc/kmsg, has nothing to give for now, that is an error: to wait for it could take forever.
+func Reader(f *os.File) io.Reader { return reader{f} }
+
+type reader struct{ f *os.File }
+
+func (r reader) Read(p []byte) (n int, err error) {
+	conn, err := r.f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var readErr error
+	err = conn.Read(func(fd uintptr) bool {
+		readErr = retry(func() (err error) {
+			n, err = unix.Read(int(fd), p)
+			return err
+		})
+		return true // and do not wait
+	})
+	switch err = cmp.Or(err, readErr); {
+	case err != nil:
+		return 0, &fs.PathError{Op: "read", Path: r.f.Name(), Err: err}
+	case n == 0 && len(p) > 0:
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 // Create makes a new regular file for its owner alone, open for writing.

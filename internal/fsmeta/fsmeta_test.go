@@ -1,11 +1,13 @@
 package fsmeta
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"garret/internal/archive"
 )
@@ -123,5 +125,27 @@ func TestDirRefusesNamesThatLeadOut(t *testing.T) {
 				t.Errorf("%s of %q succeeded", op, name)
 			}
 		}
+	}
+}
+
+func TestReadingDoesNotWait(t *testing.T) {
+	d := openTestDir(t)
+	if err := unix.Mkfifo(d.Path("fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := d.open("fifo", unix.O_RDWR|unix.O_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if n, err := Reader(f).Read(make([]byte, 1)); !errors.Is(err, unix.EAGAIN) || n != 0 {
+		t.Errorf("there is nothing to read: %d, %v", n, err)
+	}
+	if _, err := f.WriteString("some"); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 8)
+	if n, err := Reader(f).Read(buf); string(buf[:n]) != "some" || err != nil {
+		t.Errorf("read %q, %v", buf[:n], err)
 	}
 }

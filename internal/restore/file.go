@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode/utf8"
 
 	"garret/repository"
 )
@@ -14,11 +15,12 @@ import (
 // readAhead is how many chunks of a file are fetched at a time. They have 64 KiB or so, at most 10 MiB.
 const readAhead = 4
 
-// write writes a regular file. One that is not finished is removed, and one that is damaged renamed.
+// write writes a regular file. One that is not finished is removed, and one that is damaged named so; what had its name
+// before is then still there.
 func (r *run) write(ctx context.Context, j job) (err error) {
 	var f *os.File
-	err = replacing(j.dir, j.name, func() (err error) {
-		f, err = j.dir.Create(j.name)
+	name, err := makeBeside(j.dir, j.name, func(name string) (err error) {
+		f, err = j.dir.Create(name)
 		return err
 	})
 	if err != nil {
@@ -26,20 +28,29 @@ func (r *run) write(ctx context.Context, j job) (err error) {
 		return err
 	}
 	damage, err := r.content(ctx, f, j)
-	if err == nil {
-		err = r.restorer.Restore(j.dir, j.name, f, j.item)
-		if closeErr := f.Close(); closeErr != nil { // some file systems say only now that they are full
-			err = errors.Join(err, closeErr)
-		}
-	} else {
+	if err != nil {
 		f.Close()
 		r.setBroken(j)
-		return errors.Join(err, j.dir.Remove(j.name, false))
+		return errors.Join(err, j.dir.Remove(name, false))
+	}
+	err = r.restorer.Restore(j.dir, name, f, j.item)
+	if closeErr := f.Close(); closeErr != nil { // some file systems say only now that they are full
+		r.setBroken(j)
+		return errors.Join(err, closeErr, j.dir.Remove(name, false))
 	}
 	if damage != nil {
 		r.setBroken(j)
-		damage = fmt.Errorf("is damaged, and restored as %q: %w", j.name+DamagedSuffix, damage)
-		return errors.Join(damage, err, r.setAside(j))
+		aside, asideErr := setAside(j, name)
+		if asideErr != nil {
+			return errors.Join(fmt.Errorf("is damaged: %w", damage), err, asideErr)
+		}
+		return errors.Join(fmt.Errorf("is damaged, and restored as %q: %w", aside, damage), err)
+	}
+	if name != j.name {
+		if replaceErr := replace(j.dir, name, j.name); replaceErr != nil {
+			r.setBroken(j)
+			err = errors.Join(err, replaceErr)
+		}
 	}
 	return err
 }
@@ -50,13 +61,39 @@ func (r *run) setBroken(j job) {
 	r.broken[j.item.Path] = true
 }
 
-// setAside gives a damaged file a name that says so.
-func (r *run) setAside(j job) error {
-	err := j.dir.Rename(j.name, j.name+DamagedSuffix)
-	if err != nil { // no room for the longer name, or a directory has it
-		err = errors.Join(err, j.dir.Remove(j.name, false))
+// setAside gives a damaged file, which is called temp now, a name that says so and that no other file has.
+func setAside(j job, temp string) (string, error) {
+	for i := 1; ; i++ {
+		suffix := DamagedSuffix
+		if i > 1 {
+			suffix = fmt.Sprintf("%s.%d", DamagedSuffix, i)
+		}
+		aside := shorten(j.name, maxName-len(suffix)) + suffix
+		if _, err := j.dir.Lstat(aside); err == nil {
+			continue
+		}
+		err := j.dir.Rename(temp, aside)
+		if err != nil {
+			err = errors.Join(err, j.dir.Remove(temp, false))
+		}
+		return aside, err
 	}
-	return err
+}
+
+// maxName is the length in bytes of the longest name that most file systems take.
+const maxName = 255
+
+// shorten cuts a name, between characters.
+func shorten(name string, n int) string {
+	if len(name) <= n {
+		return name
+	}
+	for cut := n; cut > n-utf8.UTFMax; cut-- {
+		if utf8.RuneStart(name[cut]) {
+			return name[:cut]
+		}
+	}
+	return name[:n]
 }
 
 // content writes the chunks of a file. It returns what is lost of it, and the error that keeps it from going on.

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -156,5 +157,97 @@ func TestUnreasonableItemsAreWarnedOf(t *testing.T) {
 				t.Errorf("warnings: %v", warnings)
 			}
 		})
+	}
+}
+
+func TestWhatCannotBeRestoredLeavesWhatIsThere(t *testing.T) {
+	long := strings.Repeat("é", 127)
+	damaged := func(path string) *archive.Item {
+		return &archive.Item{
+			Path: path, Mode: fsmeta.TypeRegular | 0o600, HasChunks: true,
+			Chunks: []archive.Chunk{{ID: repository.ID{1}, Size: 5}},
+		}
+	}
+	target := t.TempDir()
+	for _, name := range []string{"a", "a.damaged", "device"} {
+		if err := os.WriteFile(filepath.Join(target, name), []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	warnings := restoreItems(t, target, damaged("a"), damaged(long), file("good"),
+		&archive.Item{Path: "device", Mode: fsmeta.TypeChar | 0o600})
+	if len(warnings) != 3 {
+		t.Errorf("warnings: %v", warnings)
+	}
+	want := map[string]string{
+		"a": "old", "a.damaged": "old", "a.damaged.2": "\x00\x00\x00\x00\x00", "device": "old", "good": "content",
+		strings.Repeat("é", 123) + ".damaged": "\x00\x00\x00\x00\x00",
+	}
+	entries, err := os.ReadDir(target)
+	if err != nil || len(entries) != len(want) {
+		t.Errorf("there is %v, %v", entries, err)
+	}
+	for name, content := range want {
+		if data, err := os.ReadFile(filepath.Join(target, name)); string(data) != content {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+	}
+}
+
+func TestARestoredFileTakesThePlaceOfAnother(t *testing.T) {
+	target := t.TempDir()
+	for range 2 { // the second time, all of them are names of one file
+		if warnings := restoreItems(t, target, file("a"), link("b", "a"), symlink("c", "a")); len(warnings) != 0 {
+			t.Error(warnings)
+		}
+	}
+	if entries, err := os.ReadDir(target); err != nil || len(entries) != 3 {
+		t.Errorf("there is %v, %v", entries, err)
+	}
+}
+
+func TestWhatComesAfterLostItemsIsRestored(t *testing.T) {
+	key, store := envelope.NewPlaintext(), objects{}
+	content := store.add(t, key, []byte("content"))
+	w := archive.NewItemWriter(0, func(data []byte) (repository.ID, error) { return store.add(t, key, data), nil })
+	for i := range 5000 {
+		it := file(fmt.Sprintf("%04d", i))
+		it.UID, it.GID = uint32(os.Getuid()), uint32(os.Getgid())
+		it.HasChunks, it.Chunks = true, []archive.Chunk{{ID: content, Size: 7}}
+		if i == 4999 { // its first name is lost, and the target has another file of that name
+			it.Source, it.HasChunks, it.Chunks = "2500", false, nil
+		}
+		if err := w.Add(it); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids, err := w.Flush()
+	if err != nil || len(ids) < 3 {
+		t.Fatalf("%d chunks, %v", len(ids), err)
+	}
+	for _, id := range ids[1 : len(ids)-1] {
+		delete(store, id)
+	}
+	cat, err := catalog.New(store, key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := t.TempDir()
+	if err := os.WriteFile(filepath.Join(target, "2500"), []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	warnings := map[string]error{}
+	warn := func(path string, err error) { warnings[path] = err }
+	a := &archive.Archive{Name: "x", Items: ids}
+	if _, err := Run(t.Context(), cat, a, Options{Target: target, Warn: warn}); err != nil {
+		t.Fatal(err)
+	}
+	if len(warnings) != 2 || warnings[""] == nil || warnings["4999"] == nil {
+		t.Errorf("warnings: %v", warnings)
+	}
+	for _, name := range []string{"0000", "4998"} {
+		if data, err := os.ReadFile(filepath.Join(target, name)); string(data) != "content" {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
 	}
 }

@@ -8,14 +8,16 @@
 // not close a folder in which there is more.
 //
 // Everything is done from one open directory to the next (see fsmeta), so that no path, no link and no ".." of an
-// archive leads out of the target. What is in the way of a file is replaced, a directory only if it is empty.
+// archive leads out of the target. What is in the way of a file is replaced, once the file is there as a whole; a
+// directory only if it is empty.
 //
 // A file of which some chunks are missing or damaged keeps the rest: zeros stand for what is lost, and the file is
-// named NAME.damaged, so that nobody takes it for whole.
+// named NAME.damaged, so that nobody takes it for whole. It takes nothing's place.
 package restore
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,7 +42,7 @@ const DamagedSuffix = ".damaged"
 type Options struct {
 	Target string                 // an existing directory
 	Match  func(path string) bool // which items; nil: all
-	// Warn is told of each item that could not be restored as it was. It is called by one goroutine at a time.
+	// Warn is told of each item that could not be restored as it was, and with an empty path of items that are lost. It is called by one goroutine at a time.
 	Warn func(path string, err error)
 	// Progress, if not nil, counts along.
 	Progress *Progress
@@ -84,8 +86,7 @@ func (e *DamageError) Error() string {
 // Unwrap returns why.
 func (e *DamageError) Unwrap() error { return e.Err }
 
-// Run restores an archive. The error says what ended it early, as a full disk does, or damage to the list of items;
-// what had been restored by then is complete. What concerns one file alone goes to Options.Warn.
+// Run restores an archive. The error says what ended it early, as a full disk does; what had been restored by then is complete. What concerns one file alone goes to Options.Warn.
 func Run(ctx context.Context, cat *catalog.Catalog, a *archive.Archive, o Options) (*Stats, error) {
 	if o.Workers <= 0 {
 		o.Workers = max(2, runtime.GOMAXPROCS(0))
@@ -140,6 +141,7 @@ type run struct {
 	jobs     chan job
 	fresh    bool // the target was empty
 
+	gaps  int             // in the items
 	dirs  []*archive.Item // whose metadata is due
 	links []*archive.Item
 
@@ -218,11 +220,15 @@ func (r *run) items(ctx context.Context) error {
 		return err
 	}
 	for it, err := range r.catalog.Items(ctx, r.archive) {
-		if err != nil {
-			return err
-		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if lost(err) {
+			r.gap(err)
+			continue
+		}
+		if err != nil {
+			return err
 		}
 		if r.Match != nil && !r.Match(it.Path) {
 			if s, ok := sources[it.Path]; ok {
@@ -247,6 +253,15 @@ func (r *run) items(ctx context.Context) error {
 	return nil
 }
 
+// gap tells that some items are lost.
+func (r *run) gap(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gaps++
+	r.stats.Warnings++
+	r.Warn("", fmt.Errorf("some files are lost: %w", err))
+}
+
 // A missingSource is a file that is not wanted itself, but under other names that come later.
 type missingSource struct {
 	item *archive.Item // once it has been met
@@ -260,6 +275,9 @@ func (r *run) missingSources(ctx context.Context) (map[string]*missingSource, er
 		return sources, nil
 	}
 	for it, err := range r.catalog.Items(ctx, r.archive) {
+		if lost(err) {
+			continue // which is told when the items are restored
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -302,7 +320,7 @@ func (r *run) item(it *archive.Item) error {
 		r.jobs <- job{parent.Retain(), name, it}
 		return nil
 	case fsmeta.TypeSymlink:
-		err = replacing(parent, name, func() error { return parent.Symlink(it.Source, name) })
+		err = replacing(parent, name, func(name string) error { return parent.Symlink(it.Source, name) })
 	case fsmeta.TypeFIFO, fsmeta.TypeChar, fsmeta.TypeBlock:
 		var rdev uint64
 		if it.Rdev != nil {
@@ -310,7 +328,7 @@ func (r *run) item(it *archive.Item) error {
 		} else if typ != fsmeta.TypeFIFO {
 			return errors.New("is a device without a number in the archive")
 		}
-		err = replacing(parent, name, func() error { return parent.Mknod(name, typ|0o600, rdev) })
+		err = replacing(parent, name, func(name string) error { return parent.Mknod(name, typ|0o600, rdev) })
 	default:
 		return fmt.Errorf("is of an unknown type (mode %o)", it.Mode)
 	}
@@ -332,23 +350,56 @@ func makeDir(parent *fsmeta.Dir, name string) error {
 		}
 		return nil
 	}
-	return replacing(parent, name, func() error { return parent.Mkdir(name) })
+	if err == nil { // a file, of which nothing is kept
+		if err := parent.Remove(name, false); err != nil {
+			return fmt.Errorf("make room for it: %w", err)
+		}
+	}
+	return parent.Mkdir(name)
 }
 
-// replacing calls make, which makes an entry, and if there is one already, again after it has been removed.
-func replacing(d *fsmeta.Dir, name string, make func() error) error {
-	err := make()
+// replacing calls make, which makes a file of some kind under the name that it is given. A file that has the name
+// already is replaced once the new one is there; an empty directory is removed before.
+func replacing(d *fsmeta.Dir, name string, make func(name string) error) error {
+	temp, err := makeBeside(d, name, make)
+	if err == nil && temp != name {
+		err = replace(d, temp, name)
+	}
+	return err
+}
+
+// makeBeside calls make with a name or, if a file has it, with another one for replace. It returns which.
+func makeBeside(d *fsmeta.Dir, name string, make func(name string) error) (string, error) {
+	err := make(name)
 	if !errors.Is(err, fs.ErrExist) {
-		return err
+		return name, err
 	}
 	info, err := d.Lstat(name)
 	if err != nil {
-		return err
+		return name, err
 	}
-	if err := d.Remove(name, info.Type() == fsmeta.TypeDir); err != nil {
-		return fmt.Errorf("make room for it: %w", err)
+	if info.Type() == fsmeta.TypeDir {
+		if err := d.Remove(name, true); err != nil {
+			return name, fmt.Errorf("make room for it: %w", err)
+		}
+		return name, make(name)
 	}
-	return make()
+	temp := ".garret-tmp-" + rand.Text()
+	return temp, make(temp)
+}
+
+// replace gives a file the name of another one, which is gone then. After an error the other one is still there, and
+// the file is gone.
+func replace(d *fsmeta.Dir, temp, name string) error {
+	err := d.Rename(temp, name)
+	// After an error it is of no use. If both were names of one file, it is still there too.
+	if removeErr := d.Remove(temp, false); err == nil && !errors.Is(removeErr, fs.ErrNotExist) {
+		err = removeErr
+	}
+	if err != nil {
+		return fmt.Errorf("take the place of what is there: %w", err)
+	}
+	return nil
 }
 
 // link gives a file that has been written another name.
@@ -363,11 +414,20 @@ func (r *run) link(it *archive.Item) error {
 	if err != nil {
 		return err
 	}
+	if r.gaps > 0 { // what has its name may have been there before
+		info, err := old.Lstat(oldname)
+		if err != nil {
+			return err
+		}
+		if info.Type() != fsmeta.TypeRegular || info.MTime.Sec != it.MTime.Sec {
+			return fmt.Errorf("is another name of %q, which is lost", it.Source)
+		}
+	}
 	parent, name, err := r.path.to(it.Path)
 	if err != nil {
 		return err
 	}
-	return replacing(parent, name, func() error { return parent.Link(old, oldname, name) })
+	return replacing(parent, name, func(name string) error { return parent.Link(old, oldname, name) })
 }
 
 func (r *run) finishDir(it *archive.Item) error {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
 	"github.com/vbauerster/mpb/v8"
@@ -65,19 +66,22 @@ func (u *UI) Printf(format string, args ...any) {
 // Printable returns a text with control characters made visible: names of files may hold any, and a terminal obeys.
 // Line feeds and tabs are left.
 func Printable(s string) string {
-	clean := func(r rune) bool { return (r < ' ' && r != '\n' && r != '\t') || (r >= 0x7f && r < 0xa0) }
-	if strings.IndexFunc(s, clean) < 0 {
-		return s
-	}
 	var b strings.Builder
-	for _, r := range s {
-		if clean(r) {
-			fmt.Fprintf(&b, "\\x%02x", r)
-		} else {
-			b.WriteRune(r)
+	done := 0 // up to where b has it
+	for i, r := range s {
+		if r == utf8.RuneError && s[i] < 0xa0 { // not UTF-8, and a control character to a terminal of another encoding
+			r = rune(s[i])
+		}
+		if (r >= ' ' || r == '\n' || r == '\t') && (r < 0x7f || r >= 0xa0) {
+			continue
+		}
+		fmt.Fprintf(&b, "%s\\x%02x", s[done:i], r)
+		done = i + 1
+		if s[i] == 0xc2 { // it was one in UTF-8
+			done++
 		}
 	}
-	return b.String()
+	return b.String() + s[done:]
 }
 
 // Confirm asks a question whose answer is yes or no. No is the default. Without a terminal it returns ErrNoTerminal.

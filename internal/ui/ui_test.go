@@ -28,8 +28,8 @@ func TestNobodyIsAskedWithoutATerminal(t *testing.T) {
 
 func TestMessagesCannotControlTheTerminal(t *testing.T) {
 	var out bytes.Buffer
-	New(nil, &out).Printf("%s: it is\n", "a\x1b[2Jb\rc\u009bd")
-	if got, want := out.String(), `a\x1b[2Jb\x0dc\x9bd: it is`+"\n"; got != want {
+	New(nil, &out).Printf("%s: it is\n", "a\x1b[2Jb\rc\u009bd\x9be\xff\ufffd")
+	if got, want := out.String(), `a\x1b[2Jb\x0dc\x9bd\x9be`+"\xff\ufffd: it is\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
