@@ -81,7 +81,7 @@ type Report struct {
 	Segments int   // that were read
 	Entries  int   // sound ones in them
 	Bytes    int64 // of the segments
-	Objects  int   // as the segments have them
+	Objects  int   // as the segments have them; after a repair, as the repository has them then
 	Findings []Finding
 	Repaired bool
 }
@@ -114,7 +114,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 	if err := c.repair(ctx); err != nil {
 		return c.report, fmt.Errorf("repair: %w", err)
 	}
-	c.report.Repaired = true
+	c.report.Repaired, c.report.Objects = true, r.index.count
 	return c.report, nil
 }
 
@@ -247,7 +247,7 @@ func lastCommitDetail(committed int64) string {
 	if committed < 0 {
 		return "no segment is committed"
 	}
-	return fmt.Sprintf("an index, or what is left of the commit, says that it was committed; the last that is, is segment %d", committed)
+	return fmt.Sprintf("it was committed, say an index or the rest of the commit; the last that is, is segment %d", committed)
 }
 
 // scannedSegment is what a segment holds.

@@ -248,9 +248,10 @@ func (r *Repository) isCurrent(st *state) (bool, error) {
 	return isDamage(scan.Err()) || scan.Entry().Tag != segment.Commit, nil
 }
 
-// checkClaims compares what indexes say was committed with the segments, and looks for a COMMIT that was damaged. An index is written after its transaction is
-// durable. So when its segment is there without a COMMIT at its end, that was damaged, and is no aborted transaction,
-// which the next one would be free to delete.
+// checkClaims compares what indexes say was committed with the segments, and looks for a COMMIT that was damaged.
+//
+// An index is written after its transaction is durable. So when its segment is there without a COMMIT at its end, that was
+// damaged, and is no aborted transaction, which the next one would be free to delete.
 func (r *Repository) checkClaims(claims []int64) error {
 	if n := r.damagedCommit; n > r.committed {
 		return fmt.Errorf("%w: segment %d ends with a commit that is damaged", ErrCheckNeeded, n)

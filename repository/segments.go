@@ -10,7 +10,8 @@ import (
 	"garret/repository/storage"
 )
 
-// maxOpenSegments bounds the file descriptors in use. The reference keeps 90; these cover 2.5 GB of segments of the default size.
+// maxOpenSegments bounds the file descriptors in use. The reference keeps 90; these cover 2.5 GB of segments of the default
+// size.
 const maxOpenSegments = 512
 
 // segments keeps the most recently used segments open. It is safe for concurrent use: one that is pushed out is closed

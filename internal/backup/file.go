@@ -56,7 +56,8 @@ func (r *reader) tryFile(ctx context.Context, e *entry) (bool, error) {
 	if e.shared != nil && *e.shared != before.FileID {
 		return false, nil // and later names of the file would become names of this one
 	}
-	n, err := r.cut(ctx, e, io.LimitReader(fsmeta.Reader(f), before.Size+1)) // one that grows without end is noticed by the first byte
+	// One that grows without end is noticed by the first byte.
+	n, err := r.cut(ctx, e, io.LimitReader(fsmeta.Reader(f), before.Size+1))
 	if err != nil {
 		return false, err
 	}

@@ -89,6 +89,7 @@ var repairs = map[repository.FindingKind]string{
 	repository.LostObject:      "forget the objects that are lost",
 	repository.UndeletedObject: "delete the objects again that had been deleted",
 	repository.IndexMismatch:   "make a new index",
+	repository.DamagedIndex:    "make a new index",
 	repository.MissingSegment:  "make a new index, without what was in the segment",
 	repository.MissingCommit:   "end the transaction with a commit",
 }

@@ -64,7 +64,8 @@ type NonceFiles interface {
 // and the gap covers more than 60 of them: that is why a damaged file is no error.
 //
 // Marks only grow. One session takes 2^43 values on average, so a key lasts for a million sessions, and for 5,000 of those
-// that begin with trouble. A server that lies about r can at worst use up the key; it cannot make a client that has its own record repeat itself.
+// that begin with trouble. A server that lies about r can at worst use up the key; it cannot make a client that has its own
+// record repeat itself.
 //
 // The reference goes on after the manifest's envelope. So that it does not repeat values of this session, the manifest must
 // be the last that a session seals.

@@ -42,7 +42,8 @@ const DamagedSuffix = ".damaged"
 type Options struct {
 	Target string                 // an existing directory
 	Match  func(path string) bool // which items; nil: all
-	// Warn is told of each item that could not be restored as it was, and with an empty path of items that are lost. It is called by one goroutine at a time.
+	// Warn is told of each item that could not be restored as it was, and with an empty path of items that are lost. It is
+	// called by one goroutine at a time.
 	Warn func(path string, err error)
 	// Progress, if not nil, counts along.
 	Progress *Progress
@@ -86,7 +87,8 @@ func (e *DamageError) Error() string {
 // Unwrap returns why.
 func (e *DamageError) Unwrap() error { return e.Err }
 
-// Run restores an archive. The error says what ended it early, as a full disk does; what had been restored by then is complete. What concerns one file alone goes to Options.Warn.
+// Run restores an archive. The error says what ended it early, as a full disk does; what had been restored by then is
+// complete. What concerns one file alone goes to Options.Warn.
 func Run(ctx context.Context, cat *catalog.Catalog, a *archive.Archive, o Options) (*Stats, error) {
 	if o.Workers <= 0 {
 		o.Workers = max(2, runtime.GOMAXPROCS(0))

@@ -223,8 +223,9 @@ func lock(t *testing.T, s storage.Storage, again func(storage.Storage) storage.S
 			t.Errorf("lock beside an exclusive one: %v", err)
 		}
 	}
+	const wait = 50 * time.Millisecond
 	begin := time.Now()
-	if _, err := other.Lock(ctx, true, 50*time.Millisecond); !errors.Is(err, storage.ErrLocked) || time.Since(begin) < 50*time.Millisecond {
+	if _, err := other.Lock(ctx, true, wait); !errors.Is(err, storage.ErrLocked) || time.Since(begin) < wait {
 		t.Errorf("waiting ends after %v with %v", time.Since(begin), err)
 	}
 	cancelled, cancel := context.WithCancel(ctx)
