@@ -59,6 +59,11 @@ func (a *app) check(ctx context.Context, repo *repository.Repository, loc locati
 	// Which archives lose what is to be known before the repair is decided upon, if the repository can be read at all.
 	sound, err := a.checkArchives(ctx, repo, loc, lost)
 	readLater := errors.Is(err, repository.ErrCheckNeeded)
+	// The store needs no key to be checked and mended. That the archives could not be looked at is said in the end.
+	var locked error
+	if isAboutKey(err) {
+		locked, err = fmt.Errorf("the archives were not checked: %w", err), nil
+	}
 	if err != nil && !readLater {
 		return err
 	}
@@ -76,12 +81,18 @@ func (a *app) check(ctx context.Context, repo *repository.Repository, loc locati
 			}
 		}
 	}
+	if locked != nil {
+		return locked
+	}
 	if report.OK() && sound {
 		a.ui.Printf("Repository %q is sound: %s, %s.", loc, ui.Plural(int64(report.Objects), "object"), ui.Bytes(report.Bytes))
 		return nil
 	}
 	return errWarnings
 }
+
+// isAboutKey reports whether an error says that there is no key, or that it does not open.
+func isAboutKey(err error) bool { return err != nil && exitCode(err) == exitKey }
 
 // repairs say what a repair does about a kind of finding.
 var repairs = map[repository.FindingKind]string{

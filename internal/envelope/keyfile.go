@@ -134,9 +134,30 @@ func (k *Key) encodeKeyfile(passphrase string) ([]byte, error) {
 }
 
 func decodeKeyfile(data []byte, repoID repository.ID, passphrase string) (*Key, error) {
-	invalid := func(format string, args ...any) error {
-		return fmt.Errorf("%w: "+format, append([]any{ErrKeyfile}, args...)...)
+	l, err := parseKeyfile(data, repoID)
+	if err != nil {
+		return nil, err
 	}
+	packed, err := l.open(passphrase)
+	if err != nil {
+		return nil, err
+	}
+	return decodeKey(packed, repoID)
+}
+
+// invalid returns an error about a key file that is not as it must be.
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrKeyfile}, args...)...)
+}
+
+// lockedKey is what a key file holds, before it is opened with the passphrase.
+type lockedKey struct {
+	iterations        int64
+	salt, digest, box []byte
+}
+
+// parseKeyfile reads a key file, which must be the repository's.
+func parseKeyfile(data []byte, repoID repository.ID) (*lockedKey, error) {
 	head, body, _ := bytes.Cut(data, []byte("\n"))
 	id, err := parseKeyfileHead(head)
 	if err != nil {
@@ -149,9 +170,8 @@ func decodeKeyfile(data []byte, repoID repository.ID, passphrase string) (*Key, 
 	if err != nil {
 		return nil, invalid("%w", err)
 	}
-
-	var version, iterations int64
-	var salt, digest, box []byte
+	var l lockedKey
+	var version int64
 	var alg string
 	r := rawpack.NewReader(packed)
 	r.Map(func(key string) {
@@ -159,15 +179,15 @@ func decodeKeyfile(data []byte, repoID repository.ID, passphrase string) (*Key, 
 		case "version":
 			version = r.Int(0, 1<<32)
 		case "salt":
-			salt = r.Raw()
+			l.salt = r.Raw()
 		case "iterations":
-			iterations = r.Int(1, maxKDFIterations)
+			l.iterations = r.Int(1, maxKDFIterations)
 		case "algorithm":
 			alg = r.Text()
 		case "hash":
-			digest = r.Raw()
+			l.digest = r.Raw()
 		case "data":
-			box = bytes.Clone(r.Raw())
+			l.box = r.Raw()
 		default:
 			r.Value()
 		}
@@ -179,23 +199,35 @@ func decodeKeyfile(data []byte, repoID repository.ID, passphrase string) (*Key, 
 		return nil, invalid("its version %d is not known", version)
 	case alg != algorithm:
 		return nil, invalid("its algorithm %q is not known", alg)
-	case iterations == 0 || len(salt) == 0 || len(digest) != sha256.Size || len(box) == 0:
+	case l.iterations == 0 || len(l.salt) == 0 || len(l.digest) != sha256.Size || len(l.box) == 0:
 		return nil, invalid("something is missing in it")
 	}
-	fileKey, err := pbkdf2.Key(sha256.New, passphrase, salt, int(iterations), 32)
+	return &l, nil
+}
+
+// open returns the record of the key, or ErrWrongPassphrase.
+func (l *lockedKey) open(passphrase string) ([]byte, error) {
+	fileKey, err := pbkdf2.Key(sha256.New, passphrase, l.salt, int(l.iterations), 32)
 	if err != nil {
 		return nil, err
 	}
-	if err := keyfileXOR(fileKey, box); err != nil {
+	packed := bytes.Clone(l.box)
+	if err := keyfileXOR(fileKey, packed); err != nil {
 		return nil, err
 	}
-	if subtle.ConstantTimeCompare(keyfileMAC(fileKey, box), digest) != 1 {
+	if subtle.ConstantTimeCompare(keyfileMAC(fileKey, packed), l.digest) != 1 {
 		return nil, ErrWrongPassphrase
 	}
+	return packed, nil
+}
 
+// decodeKey reads the record of a key, which must be the repository's.
+func decodeKey(packed []byte, repoID repository.ID) (*Key, error) {
 	var material [keyMaterialSize]byte
 	var innerID []byte
+	var version int64
 	found := 0
+	r := rawpack.NewReader(packed)
 	part := func(dst []byte) {
 		if raw := r.Raw(); len(raw) == len(dst) {
 			copy(dst, raw)
@@ -204,8 +236,6 @@ func decodeKeyfile(data []byte, repoID repository.ID, passphrase string) (*Key, 
 			r.Failf("a key of %d bytes instead of %d", len(raw), len(dst))
 		}
 	}
-	r = rawpack.NewReader(box)
-	version = 0
 	r.Map(func(key string) {
 		switch key {
 		case "version":
@@ -288,8 +318,10 @@ func KeyfilePath(dir, host, path string) string {
 }
 
 // FindKeyfile returns the path of the repository's key file in the first of the directories that has one. Directories that
-// do not exist are passed over, and so are files that cannot be read. The error matches ErrNoKeyfile if there is none.
+// do not exist are passed over, and so are files that cannot be read; one that is damaged is returned only if there is no
+// other. The error matches ErrNoKeyfile if there is none.
 func FindKeyfile(dirs []string, repoID repository.ID) (string, error) {
+	damaged := ""
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -297,10 +329,21 @@ func FindKeyfile(dirs []string, repoID repository.ID) (string, error) {
 		}
 		for _, e := range entries {
 			path := filepath.Join(dir, e.Name())
-			if !strings.HasPrefix(e.Name(), tempPrefix) && keyfileIsFor(path, repoID) {
-				return path, nil
+			if strings.HasPrefix(e.Name(), tempPrefix) || !keyfileIsFor(path, repoID) {
+				continue
+			}
+			if data, err := readKeyfile(path); err == nil {
+				if _, err = parseKeyfile(data, repoID); err == nil {
+					return path, nil
+				}
+			}
+			if damaged == "" {
+				damaged = path
 			}
 		}
+	}
+	if damaged != "" {
+		return damaged, nil
 	}
 	return "", fmt.Errorf("%w for the repository %v in %s", ErrNoKeyfile, repoID, strings.Join(dirs, ", "))
 }

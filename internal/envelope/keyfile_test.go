@@ -354,3 +354,33 @@ func unset(t *testing.T, name string) {
 	t.Setenv(name, "") // which restores it
 	os.Unsetenv(name)
 }
+
+func TestDamagedCopyOfKeyfileHidesNoSoundOne(t *testing.T) {
+	dir := t.TempDir()
+	id := repository.ID{7}
+	k, err := NewKeyfile(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound := filepath.Join(dir, "sound")
+	if err := k.SaveKeyfile(sound, "x"); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(sound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := filepath.Join(dir, "a copy")
+	if err := os.WriteFile(damaged, data[:len(data)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := FindKeyfile([]string{dir}, id); err != nil || got != sound {
+		t.Errorf("found %q, %v", got, err)
+	}
+	if err := os.Remove(sound); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := FindKeyfile([]string{dir}, id); err != nil || got != damaged {
+		t.Errorf("without the sound one found %q, %v", got, err)
+	}
+}
