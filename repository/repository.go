@@ -199,6 +199,14 @@ func writeFirstCommit(s storage.Storage) error {
 // these say, and changes nothing but index files that are missing or damaged. On systems other than Linux, a process can
 // have a repository open once.
 func Open(ctx context.Context, path string, o *Options) (*Repository, error) {
+	d, err := openDir(path)
+	if err != nil {
+		return nil, err
+	}
+	return OpenIn(ctx, d, o)
+}
+
+func openDir(path string) (*storage.Dir, error) {
 	d, err := storage.OpenDir(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open repository %q: %w", path, ErrNotExist)
@@ -206,7 +214,7 @@ func Open(ctx context.Context, path string, o *Options) (*Repository, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open repository %q: %w: %w", path, ErrInvalid, err)
 	}
-	return OpenIn(ctx, d, o)
+	return d, nil
 }
 
 // OpenIn is Open of the repository in a storage.
@@ -224,12 +232,9 @@ func OpenIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, er
 // OpenForCheck opens a repository as Open does, but also when its state needs a check: all but Check, ID and Close
 // then fail with ErrCheckNeeded.
 func OpenForCheck(ctx context.Context, path string, o *Options) (*Repository, error) {
-	d, err := storage.OpenDir(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("open repository %q: %w", path, ErrNotExist)
-	}
+	d, err := openDir(path)
 	if err != nil {
-		return nil, fmt.Errorf("open repository %q: %w: %w", path, ErrInvalid, err)
+		return nil, err
 	}
 	return OpenForCheckIn(ctx, d, o)
 }
