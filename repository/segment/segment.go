@@ -153,7 +153,7 @@ const (
 )
 
 // End returns how a segment of the given size ends. A COMMIT that was cut short by a crash is EndsOpen: its beginning, or
-// zeros in place of the rest.
+// zeros in place of the rest, or anything in place of the part of it that lies in another sector of the disk.
 func End(r io.ReaderAt, size int64) (Ending, error) {
 	if size < int64(MagicSize+HeaderSize) {
 		return EndsOpen, nil
@@ -175,12 +175,29 @@ func End(r io.ReaderAt, size int64) (Ending, error) {
 			right++
 		}
 	}
-	isTorn := tail == [HeaderSize]byte(append(CommitEntry[:right:right], make([]byte, HeaderSize-right)...))
-	if wrong <= maxWrongBits && !isTorn {
-		return EndsDamaged, nil
+	if wrong > maxWrongBits || isZero(tail[right:]) {
+		return EndsOpen, nil
 	}
-	return EndsOpen, nil
+	// A sector is written whole or not at all; of two, each may be.
+	if split := int(sectorSize - (size-HeaderSize)%sectorSize); split < HeaderSize {
+		if right >= split || [HeaderSize]byte(append(tail[:split:split], CommitEntry[split:]...)) == tail {
+			return EndsOpen, nil
+		}
+	}
+	return EndsDamaged, nil
 }
+
+func isZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// sectorSize is the least that a disk writes at a time.
+const sectorSize = 512
 
 // maxWrongBits of the 72 of a COMMIT let it still be taken for one: nine random bytes are with a probability of 1 in 10^12.
 const maxWrongBits = 6

@@ -140,6 +140,30 @@ func TestDamagedCommitIsToldFromTornOne(t *testing.T) {
 	}
 }
 
+// TestCommitAcrossSectorsMayBeTorn has garbage in one of the two sectors that hold a COMMIT, as a crash can leave it.
+func TestCommitAcrossSectorsMayBeTorn(t *testing.T) {
+	for first := 1; first < HeaderSize; first++ { // bytes in the first of the sectors
+		size := 2*sectorSize + HeaderSize - first
+		b, _ := build(string(make([]byte, size-MagicSize-KeyedSize-HeaderSize)))
+		if len(b) != size {
+			t.Fatal(len(b))
+		}
+		for at := size - HeaderSize; at < size; at++ {
+			torn := bytes.Clone(b)
+			torn[at] ^= 0x11
+			if end, err := End(bytes.NewReader(torn), int64(size)); err != nil || end != EndsOpen {
+				t.Errorf("%d bytes in the first sector, garbage at %d: it ends %v, %v", first, at, end, err)
+			}
+		}
+		damaged := bytes.Clone(b)
+		damaged[size-HeaderSize] ^= 0x11
+		damaged[size-1] ^= 0x11
+		if end, err := End(bytes.NewReader(damaged), int64(size)); err != nil || end != EndsDamaged {
+			t.Errorf("%d bytes in the first sector, both wrong: it ends %v, %v", first, end, err)
+		}
+	}
+}
+
 func TestSalvageUsesKnownOffsets(t *testing.T) {
 	inner, _ := build("an object of another repository", "and one more")
 	b, want := build("first", string(inner), "last")
