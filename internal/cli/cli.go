@@ -52,6 +52,8 @@ type app struct {
 	ui     *ui.UI
 
 	lockWait time.Duration
+	json     bool // results are JSON, one object or one a line
+	verbose  bool // what is done is told, file by file
 }
 
 func (a *app) root() *cobra.Command {
@@ -69,6 +71,8 @@ repository, REPO may be left out.`,
 	}
 	root.PersistentFlags().DurationVar(&a.lockWait, "lock-wait", time.Second,
 		"how long to wait for a repository that another process has locked; negative: until it is free")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print results as JSON: one object, or one line for each item")
+	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "tell what is done, file by file")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Sprintf("%v; see %s --help", err, cmd.CommandPath())}
 	})
@@ -90,6 +94,13 @@ repository, REPO may be left out.`,
 
 // warn tells of something that concerns one file alone.
 func (a *app) warn(path string, err error) { a.ui.Printf("garret: %s", aboutFile(path, err)) }
+
+// say tells what is done, to who asked for it with --verbose.
+func (a *app) say(format string, args ...any) {
+	if a.verbose {
+		a.ui.Printf(format, args...)
+	}
+}
 
 // text returns a text as it is to be printed. What an archive says must not control a terminal; a program that reads it
 // gets it as it is.
