@@ -228,6 +228,9 @@ func stateOf(t testing.TB, r *Repository) model {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if size, err := r.Size(ctx, id); err != nil || size != len(data) {
+			t.Fatalf("the size of %v is %d (%v), its value has %d", id, size, err, len(data))
+		}
 		state[id] = string(data)
 	}
 	if n, err := r.Len(ctx); err != nil || n != len(state) {

@@ -69,13 +69,35 @@ func (r *Repository) has(id ID) (bool, error) {
 // *IntegrityError, which matches ErrIntegrity, if the object is not as it was stored. What the open transaction has put
 // is seen.
 func (r *Repository) Get(ctx context.Context, id ID) ([]byte, error) {
+	data, err := fetch(ctx, r, id, readSpace, r.read)
+	if err != nil {
+		return nil, fmt.Errorf("get: %w", err)
+	}
+	return data, nil
+}
+
+// Size returns the length of an object's value in bytes, and fails as Get does. It reads the beginning of the object
+// alone, so that damage in the rest of it is not noticed.
+func (r *Repository) Size(ctx context.Context, id ID) (int, error) {
+	size, err := fetch(ctx, r, id, sizeOfSpace, r.readSize)
+	if err != nil {
+		return 0, fmt.Errorf("get the size: %w", err)
+	}
+	return size, nil
+}
+
+// fetch finds an object and calls pending, if it has not been written yet, or stored to read something of it.
+func fetch[T any](
+	ctx context.Context, r *Repository, id ID,
+	pending func(space, location, ID) (T, error), stored func(location, ID) (T, error),
+) (result T, err error) {
 	var tried location
 	healed := false
 	for {
 		r.mu.RLock()
 		if err := r.usableLocked(); err != nil {
 			r.mu.RUnlock()
-			return nil, err
+			return result, err
 		}
 		loc, ok, err := r.index.lookup(id)
 		var s space
@@ -88,15 +110,15 @@ func (r *Repository) Get(ctx context.Context, id ID) ([]byte, error) {
 				healed = true
 				continue
 			}
-			return nil, fmt.Errorf("get: %w", err)
+			return result, err
 		}
 		if !ok {
-			return nil, fmt.Errorf("get %v: %w", id, ErrNotFound)
+			return result, fmt.Errorf("%v: %w", id, ErrNotFound)
 		}
 		if s.block != nil {
-			return readSpace(s, loc, id)
+			return pending(s, loc, id)
 		}
-		data, err := r.read(loc, id)
+		got, err := stored(loc, id)
 		if err != nil && tried != loc && r.moved(loc, id) {
 			continue // a rollback, or a compaction, was faster
 		}
@@ -114,9 +136,9 @@ func (r *Repository) Get(ctx context.Context, id ID) ([]byte, error) {
 				healed = true
 				continue
 			}
-			return nil, fmt.Errorf("get: %w", err)
+			return result, err
 		}
-		return data, nil
+		return got, nil
 	}
 }
 
@@ -147,6 +169,31 @@ func readSpace(s space, loc location, id ID) ([]byte, error) {
 		return nil, &IntegrityError{Segment: loc.segment, Offset: int64(loc.offset), ID: &id, Reason: "it is not in its buffer"}
 	}
 	return append([]byte(nil), s.buf[segment.KeyedSize:e.Size]...), nil
+}
+
+// sizeOfSpace is readSpace for the length alone.
+func sizeOfSpace(s space, loc location, id ID) (int, error) {
+	value, err := readSpace(s, loc, id)
+	return len(value), err
+}
+
+// readSize is read for the length alone.
+func (r *Repository) readSize(loc location, id ID) (int, error) {
+	s, err := r.segments.acquire(loc.segment)
+	if err != nil {
+		return 0, err
+	}
+	var buf [segment.KeyedSize]byte
+	_, err = s.ReadAt(buf[:], int64(loc.offset))
+	s.release()
+	if err == nil {
+		e, err := segment.ParseHeader(buf[:])
+		if err == nil && e.Tag == segment.Put && e.ID == id {
+			return e.Size - segment.KeyedSize, nil
+		}
+	}
+	value, err := r.read(loc, id) // which says what is wrong
+	return len(value), err
 }
 
 // firstRead is what a read of an object begins with: all of a small one.
