@@ -69,26 +69,18 @@ func (r *Repository) has(id ID) (bool, error) {
 // *IntegrityError, which matches ErrIntegrity, if the object is not as it was stored. What the open transaction has put
 // is seen.
 func (r *Repository) Get(ctx context.Context, id ID) ([]byte, error) {
-	data, err := fetch(ctx, r, id, readSpace, r.read)
-	if err != nil {
-		return nil, fmt.Errorf("get: %w", err)
-	}
-	return data, nil
+	return fetch(ctx, r, "get", id, readSpace, r.read)
 }
 
 // Size returns the length of an object's value in bytes, and fails as Get does. It reads the beginning of the object
 // alone, so that damage in the rest of it is not noticed.
 func (r *Repository) Size(ctx context.Context, id ID) (int, error) {
-	size, err := fetch(ctx, r, id, sizeOfSpace, r.readSize)
-	if err != nil {
-		return 0, fmt.Errorf("get the size: %w", err)
-	}
-	return size, nil
+	return fetch(ctx, r, "get the size", id, sizeOfSpace, r.readSize)
 }
 
 // fetch finds an object and calls pending, if it has not been written yet, or stored to read something of it.
 func fetch[T any](
-	ctx context.Context, r *Repository, id ID,
+	ctx context.Context, r *Repository, what string, id ID,
 	pending func(space, location, ID) (T, error), stored func(location, ID) (T, error),
 ) (result T, err error) {
 	var tried location
@@ -110,10 +102,10 @@ func fetch[T any](
 				healed = true
 				continue
 			}
-			return result, err
+			return result, fmt.Errorf("%s: %w", what, err)
 		}
 		if !ok {
-			return result, fmt.Errorf("%v: %w", id, ErrNotFound)
+			return result, fmt.Errorf("%s %v: %w", what, id, ErrNotFound)
 		}
 		if s.block != nil {
 			return pending(s, loc, id)
@@ -136,7 +128,7 @@ func fetch[T any](
 				healed = true
 				continue
 			}
-			return result, err
+			return result, fmt.Errorf("%s: %w", what, err)
 		}
 		return got, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"garret/internal/chunker"
 	"garret/internal/rawpack"
@@ -232,6 +233,23 @@ func (w *ItemWriter) Flush() ([]repository.ID, error) {
 		w.err = w.flush(true)
 	}
 	return w.ids, w.err
+}
+
+// Snapshot returns the ids of a stream that has everything added so far in it, and further items at its end. What of it
+// has not been stored yet is handed to store; the writer goes on as if nothing had been asked.
+func (w *ItemWriter) Snapshot(store func(data []byte) (repository.ID, error), more ...*Item) ([]repository.ID, error) {
+	if w.err != nil {
+		return nil, w.err
+	}
+	last := ItemWriter{store: store, chunker: w.chunker, buf: slices.Clone(w.buf)}
+	for _, it := range more {
+		last.buf = AppendItem(last.buf, it)
+	}
+	ids, err := last.Flush()
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(w.ids, ids), nil
 }
 
 func (w *ItemWriter) flush(all bool) error {

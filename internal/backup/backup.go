@@ -18,7 +18,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -48,11 +47,22 @@ var (
 // A Store is what a backup needs of a repository. It must be safe for concurrent use.
 type Store interface {
 	Has(ctx context.Context, id repository.ID) (bool, error)
-	// Get returns an object's envelope; an error that matches repository.ErrIntegrity says that it is damaged.
-	Get(ctx context.Context, id repository.ID) ([]byte, error)
+	// Size returns the length of an object's envelope in bytes. The error matches repository.ErrNotFound if there is no such
+	// object, and repository.ErrIntegrity if it is damaged.
+	Size(ctx context.Context, id repository.ID) (int, error)
 	// Put stores or replaces an object, and does not keep env.
 	Put(ctx context.Context, id repository.ID, env []byte) error
+	Delete(ctx context.Context, id repository.ID) error
 	Commit(ctx context.Context) error
+}
+
+// Known is what is known of files from former backups.
+type Known interface {
+	// Lookup returns whether the file at an absolute path is known, and whether it is unchanged. If so, its chunks and
+	// attributes are put into the item.
+	Lookup(path string, info *fsmeta.Info, it *archive.Item) (known, unchanged bool)
+	// Remember notes what was true of a file before and after it was read.
+	Remember(path string, info *fsmeta.Info, it *archive.Item)
 }
 
 // Options say what to back up.
@@ -76,6 +86,13 @@ type Options struct {
 	Warn func(path string, err error)
 	// Progress, if not nil, counts along.
 	Progress *Progress
+
+	// Known, if not nil, spares the reading of files that are unchanged.
+	Known Known
+	// Checkpoint is how often what is stored so far is committed as an archive of its own; 0: never. Checkpointed is then
+	// told its name each time, and when the backup is interrupted.
+	Checkpoint   time.Duration
+	Checkpointed func(name string)
 
 	Readers int // of files at a time; 0: some
 	Workers int // sealing chunks at a time; 0: one for each processor
@@ -114,8 +131,9 @@ const bytesInFlight = 128 << 20
 
 // Run makes an archive and commits it, and adds it to the catalog's manifest.
 //
-// After an error nothing has been committed, unless it is the error of the commit itself; the transaction must then be
-// rolled back, and the catalog read anew. A cancelled context is an error.
+// When the context is cancelled, what is stored so far is committed as a checkpoint archive, and the error is an
+// *InterruptedError. After any other error nothing has been committed since the last checkpoint, unless it is the error
+// of the commit itself; the transaction must then be rolled back, and the catalog read anew.
 func Run(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (*Stats, error) {
 	o := opts.withDefaults()
 	if _, ok := cat.Manifest.Archives[o.Name]; ok {
@@ -125,10 +143,12 @@ func Run(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
+	working, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	p := &pipeline{
 		Options: o,
+		store:   store,
+		catalog: cat,
 		roots:   roots,
 		chunks:  newChunkStore(store, cat.Key),
 		fail:    cancel,
@@ -138,29 +158,16 @@ func Run(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (
 		room:    newRoom(bytesInFlight),
 		seed:    cat.Key.ChunkSeed(),
 	}
-	ids, err := p.run(ctx)
-	if err != nil {
+	a := newAssembly(p)
+	err = p.run(working, a)
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		return nil, a.interrupted(context.WithoutCancel(ctx))
+	case err != nil:
 		return nil, err
 	}
-	a := &archive.Archive{
-		Name:     o.Name,
-		Items:    ids,
-		Cmdline:  o.Cmdline,
-		Hostname: o.Hostname,
-		Username: o.Username,
-		Time:     o.Time,
-	}
-	record, err := p.chunks.add(ctx, a.Encode())
-	if err != nil {
-		return nil, fmt.Errorf("store the record of archive %q: %w", o.Name, err)
-	}
-	archives := maps.Clone(cat.Manifest.Archives)
-	archives[o.Name] = archive.ArchiveRef{ID: record.ID, Time: o.Time}
-	if err := cat.Save(ctx, store, archives); err != nil {
+	if err := a.finish(ctx); err != nil {
 		return nil, err
-	}
-	if err := store.Commit(ctx); err != nil {
-		return nil, fmt.Errorf("commit archive %q: %w", o.Name, err)
 	}
 	p.stats.NewChunks, p.stats.NewBytes = p.chunks.newChunks.Load(), p.chunks.newBytes.Load()
 	return &p.stats, nil
@@ -186,6 +193,9 @@ func (o Options) withDefaults() Options {
 	if o.Warn == nil {
 		o.Warn = func(string, error) {}
 	}
+	if o.Checkpointed == nil {
+		o.Checkpointed = func(string) {}
+	}
 	return o
 }
 
@@ -193,44 +203,21 @@ func (o Options) withDefaults() Options {
 // nobody is ever stuck; once the context is done, nobody does any more work on what is in them.
 type pipeline struct {
 	Options
-	roots  []*root
-	chunks *chunkStore
-	fail   context.CancelCauseFunc // ends the run with an error
-	order  chan *entry             // all entries, as they were met
-	files  chan *entry             // those whose content must be read
-	tasks  chan task               // pieces of content
-	room   *room
-	seed   uint32
-	stats  Stats // belongs to assemble
+	store   Store
+	catalog *catalog.Catalog
+	roots   []*root
+	chunks  *chunkStore
+	fail    context.CancelCauseFunc // ends the run with an error
+	order   chan *entry             // all entries, as they were met
+	files   chan *entry             // those whose content must be read
+	tasks   chan task               // pieces of content
+	still   sync.RWMutex            // held shared by who does a task, and by who wants none done
+	room    *room
+	seed    uint32
+	stats   Stats // belongs to the assembly
 }
 
-// An entry is something met in the walk. What is in it belongs to the walk until it is sent to order; then, if read is
-// not nil, to whoever reads it until read is closed; then to assemble.
-type entry struct {
-	path    string // for messages
-	err     error  // why it cannot be stored
-	skipped bool   // it is one of Options.Skip
-	item    *archive.Item
-	shared  *fsmeta.FileID // set if the file has several names
-
-	read   chan struct{} // closed when the content has been cut; nil: there is none
-	dir    *fsmeta.Dir
-	name   string
-	blocks [][]archive.Chunk // of the content; filled in by the tasks
-	tasks  sync.WaitGroup
-}
-
-// maxChunks is how many chunks an item can have and still be read again, with room for all else that is in it.
-const maxChunks = (archive.MaxItemSize - 1<<20) / 45
-
-func (e *entry) chunks() (n int) {
-	for _, b := range e.blocks {
-		n += len(b)
-	}
-	return n
-}
-
-func (p *pipeline) run(ctx context.Context) ([]repository.ID, error) {
+func (p *pipeline) run(ctx context.Context, a *assembly) error {
 	var walking, reading, sealing sync.WaitGroup
 	w := walker{pipeline: p, links: map[fsmeta.FileID]string{}}
 	walking.Go(func() {
@@ -244,86 +231,13 @@ func (p *pipeline) run(ctx context.Context) ([]repository.ID, error) {
 	for range p.Workers {
 		sealing.Go(func() { p.seal(ctx) })
 	}
-	ids, err := p.assemble(ctx)
+	a.run(ctx)
 	walking.Wait()
 	reading.Wait()
 	close(p.tasks)
 	sealing.Wait()
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	return ids, err
-}
-
-// assemble makes the stream of items.
-func (p *pipeline) assemble(ctx context.Context) ([]repository.ID, error) {
-	items := archive.NewItemWriter(p.seed, func(data []byte) (repository.ID, error) {
-		c, err := p.chunks.add(ctx, data)
-		return c.ID, err
-	})
-	lost := map[fsmeta.FileID]bool{} // files with several names of which the first is not stored
-	for e := range p.order {
-		if e.read != nil {
-			<-e.read
-			e.tasks.Wait()
-			if e.err == nil && e.chunks() > maxChunks {
-				e.err = ErrTooManyChunks
-			}
-		}
-		if ctx.Err() != nil {
-			continue
-		}
-		if e.skipped {
-			p.Skipped(e.path)
-			continue
-		}
-		if e.err == nil && e.shared != nil && lost[*e.shared] {
-			e.err = fmt.Errorf("is another name of %q, which is not stored", e.item.Source)
-		}
-		if e.err != nil {
-			if e.shared != nil {
-				lost[*e.shared] = true
-			}
-			p.stats.Warnings++
-			p.Warn(e.path, e.err)
-			continue
-		}
-		p.count(e)
-		if err := items.Add(e.item); err != nil {
-			p.fail(fmt.Errorf("store the items: %w", err))
-		}
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	ids, err := items.Flush()
-	if err != nil {
-		return nil, fmt.Errorf("store the items: %w", err)
-	}
-	return ids, nil
-}
-
-// count completes the item of an entry and takes it into the statistics.
-func (p *pipeline) count(e *entry) {
-	switch e.item.Mode & fsmeta.TypeMask {
-	case fsmeta.TypeDir:
-		p.stats.Dirs++
-	case fsmeta.TypeRegular:
-		p.stats.Files++
-		p.Progress.Files.Add(1)
-	default:
-		p.stats.Others++
-	}
-	if e.read == nil {
-		return
-	}
-	e.item.HasChunks = true
-	for _, b := range e.blocks {
-		e.item.Chunks = append(e.item.Chunks, b...)
-		p.stats.Chunks += int64(len(b))
-		for _, c := range b {
-			p.stats.Bytes += int64(c.Size)
-		}
-	}
-	p.Progress.path.Store(&e.item.Path)
+	return nil
 }

@@ -24,14 +24,17 @@ type task struct {
 // seal does tasks until there are no more.
 func (p *pipeline) seal(ctx context.Context) {
 	for t := range p.tasks {
+		p.still.RLock()
 		if ctx.Err() == nil {
-			var err error
-			if *t.chunk, err = p.chunks.add(ctx, *t.data); err != nil {
+			if c, err := p.chunks.add(ctx, *t.data); err == nil {
+				*t.chunk = c
+			} else {
 				p.fail(fmt.Errorf("store a piece of %q: %w", t.entry.path, err))
 			}
 		}
+		p.still.RUnlock()
 		p.room.giveBack(t.data)
-		t.entry.tasks.Done()
+		t.entry.finish()
 	}
 }
 
@@ -72,24 +75,30 @@ type chunkStore struct {
 	newBytes  atomic.Int64
 
 	mu      sync.Mutex
-	known   map[repository.ID]uint32        // chunks in the repository, and the lengths of their envelopes
+	known   map[repository.ID]uint32        // chunks in the repository: the lengths of their envelopes, and unused
 	pending map[repository.ID]chan struct{} // chunks that somebody looks after; closed when that is over
+	temporary
 }
+
+// unused is set in the length of a chunk that this backup has stored and that no item has yet.
+const unused = 1 << 31
 
 func newChunkStore(store Store, key *envelope.Key) *chunkStore {
 	return &chunkStore{
-		store:   store,
-		key:     key,
-		known:   map[repository.ID]uint32{},
-		pending: map[repository.ID]chan struct{}{},
+		store:     store,
+		key:       key,
+		known:     map[repository.ID]uint32{},
+		pending:   map[repository.ID]chan struct{}{},
+		temporary: temporary{ids: map[repository.ID]int{}},
 	}
 }
 
-// add makes sure that data is in the repository.
+// add makes sure that data is in the repository. Whoever puts the chunk into an item calls use.
 func (s *chunkStore) add(ctx context.Context, data []byte) (archive.Chunk, error) {
 	c := archive.Chunk{ID: s.key.ID(data), Size: uint32(len(data))}
 	for {
 		s.mu.Lock()
+		delete(s.temporary.ids, c.ID)
 		csize, known := s.known[c.ID]
 		wait, pending := s.pending[c.ID]
 		done := make(chan struct{})
@@ -99,7 +108,7 @@ func (s *chunkStore) add(ctx context.Context, data []byte) (archive.Chunk, error
 		s.mu.Unlock()
 		switch {
 		case known:
-			c.CSize = csize
+			c.CSize = csize &^ unused
 			return c, nil
 		case pending:
 			select {
@@ -109,35 +118,85 @@ func (s *chunkStore) add(ctx context.Context, data []byte) (archive.Chunk, error
 				return c, context.Cause(ctx)
 			}
 		}
-		csize, err := s.ensure(ctx, c.ID, data)
+		csize, isNew, err := s.ensure(ctx, c.ID, data)
 		s.mu.Lock()
 		delete(s.pending, c.ID)
 		if err == nil {
 			s.known[c.ID] = csize
+			if isNew {
+				s.known[c.ID] |= unused
+			}
 		}
 		s.mu.Unlock()
 		close(done)
+		if isNew {
+			s.newChunks.Add(1)
+			s.newBytes.Add(int64(csize))
+		}
 		c.CSize = csize
 		return c, err
 	}
 }
 
-// ensure stores an object unless it is there, and returns the length of its envelope. An item states that length, so
-// an object that this backup meets for the first time has to be read for it; what is damaged is found out by the way,
-// and replaced.
-func (s *chunkStore) ensure(ctx context.Context, id repository.ID, data []byte) (uint32, error) {
-	has, err := s.store.Has(ctx, id)
-	if err != nil {
-		return 0, err
+// use notes that an item has chunks.
+func (s *chunkStore) use(chunks ...archive.Chunk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range chunks {
+		if csize := s.known[chunks[i].ID]; csize&unused != 0 {
+			s.known[chunks[i].ID] = csize &^ unused
+		}
 	}
-	if has {
-		env, err := s.store.Get(ctx, id)
-		if err == nil {
-			return uint32(len(env)), nil
+}
+
+// dropUnused deletes what this backup has stored and no item has: of files that could not be read to their end.
+func (s *chunkStore) dropUnused(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, csize := range s.known {
+		if csize&unused == 0 {
+			continue
 		}
-		if !errors.Is(err, repository.ErrIntegrity) {
-			return 0, err
+		if err := s.store.Delete(ctx, id); err != nil {
+			return err
 		}
+		delete(s.known, id)
+	}
+	return nil
+}
+
+// reuse reports whether chunks that were stored once are in the repository still.
+func (s *chunkStore) reuse(ctx context.Context, chunks []archive.Chunk) (bool, error) {
+	for i := range chunks {
+		c := &chunks[i]
+		s.mu.Lock()
+		delete(s.temporary.ids, c.ID)
+		_, known := s.known[c.ID]
+		s.mu.Unlock()
+		if known {
+			continue
+		}
+		has, err := s.store.Has(ctx, c.ID)
+		if err != nil || !has {
+			return false, err
+		}
+		s.mu.Lock()
+		if _, known := s.known[c.ID]; !known {
+			s.known[c.ID] = c.CSize
+		}
+		s.mu.Unlock()
+	}
+	return true, nil
+}
+
+// ensure stores an object unless it is there, and returns the length of its envelope, and whether it was not there.
+func (s *chunkStore) ensure(ctx context.Context, id repository.ID, data []byte) (uint32, bool, error) {
+	size, err := s.store.Size(ctx, id)
+	switch {
+	case err == nil:
+		return uint32(size), false, nil
+	case !errors.Is(err, repository.ErrNotFound) && !errors.Is(err, repository.ErrIntegrity):
+		return 0, false, err
 	}
 	buf, ok := s.bufs.Get().(*[]byte)
 	if !ok {
@@ -146,13 +205,11 @@ func (s *chunkStore) ensure(ctx context.Context, id repository.ID, data []byte) 
 	defer s.bufs.Put(buf)
 	env, err := s.key.Seal((*buf)[:0], data)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	*buf = env
 	if err := s.store.Put(ctx, id, env); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	s.newChunks.Add(1)
-	s.newBytes.Add(int64(len(env)))
-	return uint32(len(env)), nil
+	return uint32(len(env)), true, nil
 }

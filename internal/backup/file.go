@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 
-	"garret/internal/archive"
 	"garret/internal/chunker"
 	"garret/internal/fsmeta"
 )
@@ -24,7 +23,7 @@ func (r *reader) run(ctx context.Context) {
 			e.err = r.readFile(ctx, e)
 		}
 		e.dir.Release()
-		close(e.read)
+		e.finish()
 	}
 }
 
@@ -65,18 +64,14 @@ func (r *reader) tryFile(ctx context.Context, e *entry) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	e.item = fsmeta.NewItem(e.item.Path, before, &r.owners)
+	e.set(fsmeta.NewItem(e.item.Path, before, &r.owners), before)
 	return n == before.Size && before.SameContent(after), nil
 }
-
-// blockSize is how many chunks of a file are put into one block: blocks do not move while the tasks fill them in.
-const blockSize = 64
 
 // cut makes tasks of the content, and returns its length.
 func (r *reader) cut(ctx context.Context, e *entry, content io.Reader) (int64, error) {
 	var n int64
-	e.blocks = nil
-	var block []archive.Chunk
+	e.begin()
 	r.chunker.Reset(content)
 	for ctx.Err() == nil {
 		data, err := r.chunker.Next()
@@ -90,18 +85,7 @@ func (r *reader) cut(ctx context.Context, e *entry, content io.Reader) (int64, e
 		if err != nil {
 			return n, err
 		}
-		if len(block) == cap(block) {
-			size := blockSize
-			if e.blocks == nil {
-				size = 2 // most files are short
-			}
-			block = make([]archive.Chunk, 0, size)
-			e.blocks = append(e.blocks, nil)
-		}
-		block = append(block, archive.Chunk{})
-		e.blocks[len(e.blocks)-1] = block
-		e.tasks.Add(1)
-		r.tasks <- task{data: buf, chunk: &block[len(block)-1], entry: e}
+		r.tasks <- task{data: buf, chunk: e.expect(), entry: e}
 		n += int64(len(data))
 		r.Progress.Bytes.Add(int64(len(data)))
 	}

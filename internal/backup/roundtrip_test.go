@@ -60,6 +60,21 @@ func (s *memStore) Get(_ context.Context, id repository.ID) ([]byte, error) {
 	return bytes.Clone(data), nil
 }
 
+func (s *memStore) Size(ctx context.Context, id repository.ID) (int, error) {
+	data, err := s.Get(ctx, id)
+	return len(data), err
+}
+
+func (s *memStore) Delete(_ context.Context, id repository.ID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.objects[id]; !ok {
+		return repository.ErrNotFound
+	}
+	delete(s.objects, id)
+	return nil
+}
+
 func (s *memStore) Put(_ context.Context, id repository.ID, data []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -385,29 +400,35 @@ type busyStore struct {
 	changes int // how often; negative: always
 }
 
-func (s *busyStore) Has(ctx context.Context, id repository.ID) (bool, error) {
+func (s *busyStore) Size(ctx context.Context, id repository.ID) (int, error) {
+	if err := s.change(); err != nil {
+		return 0, err
+	}
+	return s.memStore.Size(ctx, id)
+}
+
+func (s *busyStore) change() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.changes != 0 {
 		s.changes--
 		f, err := os.OpenFile(s.path, os.O_WRONLY, 0) // and not truncated: empty it would be as good as whole
 		if err != nil {
-			return false, err
+			return err
 		}
 		defer f.Close()
 		info, err := f.Stat()
 		if err != nil {
-			return false, err
+			return err
 		}
 		content := make([]byte, info.Size()+1)
 		rng := rand.NewChaCha8([32]byte{byte(s.changes), byte(s.changes >> 8)})
 		rng.Read(content)
 		if _, err := f.Write(content); err != nil {
-			return false, err
+			return err
 		}
 	}
-	_, ok := s.objects[id]
-	return ok, nil
+	return nil
 }
 
 func TestSkippedDirectoriesAreToldOnce(t *testing.T) {

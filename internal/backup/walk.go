@@ -150,7 +150,7 @@ func (w *walker) visit(ctx context.Context, parent *fsmeta.Dir, name, path strin
 	case fsmeta.TypeDir:
 		w.visitDir(ctx, parent, name, path, e)
 	case fsmeta.TypeRegular:
-		w.visitFile(parent, name, path, e, info)
+		w.visitFile(ctx, parent, name, path, e, info)
 	case fsmeta.TypeSymlink:
 		e.item = w.newItem(path, info)
 		e.item.Source, e.err = parent.Readlink(name)
@@ -215,8 +215,8 @@ func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path st
 	}
 }
 
-func (w *walker) visitFile(parent *fsmeta.Dir, name, path string, e *entry, info *fsmeta.Info) {
-	e.item = w.newItem(path, info)
+func (w *walker) visitFile(ctx context.Context, parent *fsmeta.Dir, name, path string, e *entry, info *fsmeta.Info) {
+	e.item, e.info = w.newItem(path, info), info
 	if info.Nlink > 1 {
 		e.shared = &info.FileID
 		if first, ok := w.links[info.FileID]; ok {
@@ -226,9 +226,35 @@ func (w *walker) visitFile(parent *fsmeta.Dir, name, path string, e *entry, info
 		}
 		w.links[info.FileID] = path
 	}
+	if w.Known != nil && w.unchanged(ctx, e) {
+		w.order <- e
+		return
+	}
 	e.dir, e.name, e.read = parent.Retain(), name, make(chan struct{})
+	e.left.Store(1)
 	w.order <- e
 	w.files <- e
+}
+
+// unchanged reports whether a file is as a former backup has met it, and completes its item if so.
+func (w *walker) unchanged(ctx context.Context, e *entry) bool {
+	var err error
+	if e.file, err = filepath.Abs(e.path); err != nil {
+		return false // which costs time alone
+	}
+	it := *e.item
+	e.known, e.reused = w.Known.Lookup(e.file, e.info, &it)
+	if !e.reused {
+		return false
+	}
+	e.reused, err = w.chunks.reuse(ctx, it.Chunks)
+	if err != nil {
+		w.fail(fmt.Errorf("look for the chunks of %q: %w", e.path, err))
+	}
+	if e.reused {
+		e.item = &it
+	}
+	return e.reused
 }
 
 // compareNames puts names in the order of their code points, where a byte that is not part of one counts as a

@@ -45,7 +45,7 @@ func (a *app) runBackup(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	name := filepath.Base(path)
-	o := backup.Options{Dir: path, Paths: []string{"."}}
+	o := createOptions{Options: backup.Options{Dir: path, Paths: []string{"."}, Checkpoint: checkpointInterval}}
 	if !info.IsDir() {
 		o.Dir, o.Paths = filepath.Dir(path), []string{name}
 	}

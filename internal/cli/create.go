@@ -10,20 +10,27 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"garret/internal/archive"
 	"garret/internal/backup"
+	"garret/internal/cache"
 	"garret/internal/fsmeta"
 	"garret/internal/ui"
 )
 
 func (a *app) createCommand() *cobra.Command {
 	var stats bool
+	var o createOptions
 	cmd := &cobra.Command{
 		Use:   "create [REPO]::ARCHIVE PATH...",
 		Short: "Make an archive of files and folders",
 		Long: `Make an archive of files and folders. Each is stored under its path as it is given, made relative: /etc/hosts as
 etc/hosts, ../photos as photos. A symbolic link is stored as a link; with a slash after it, it is the folder behind it.
 
-What cannot be read is reported and left out, and the exit code is 1.`,
+What cannot be read is reported and left out, and the exit code is 1.
+
+A file that has not changed since a former backup by this machine is not read again. What is stored is committed every
+few minutes, and when the backup is interrupted, as an archive whose name ends in .checkpoint; the next backup goes on
+from there.`,
 		Args: args(2, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.location(args[0], true)
@@ -35,7 +42,8 @@ What cannot be read is reported and left out, and the exit code is 1.`,
 				return err
 			}
 			begin := time.Now()
-			done, err := a.store(cmd.Context(), s, backup.Options{Name: loc.Archive, Paths: args[1:]})
+			o.Name, o.Paths = loc.Archive, args[1:]
+			done, err := a.store(cmd.Context(), s, o)
 			if err == nil && stats {
 				fmt.Fprintf(a.stdout, "%s in %s\n", summary(done), ui.Duration(time.Since(begin)))
 			}
@@ -43,11 +51,23 @@ What cannot be read is reported and left out, and the exit code is 1.`,
 		},
 	}
 	cmd.Flags().BoolVarP(&stats, "stats", "s", false, "print what was stored")
+	cmd.Flags().VarP(newSeconds(&o.Checkpoint, checkpointInterval), "checkpoint-interval", "c",
+		"commit what is stored so far this often; 0: never")
+	cmd.Flags().BoolVar(&o.readAll, "no-files-cache", false, "read files that look unchanged too")
 	return cmd
 }
 
+// checkpointInterval is how often what is stored is committed if nothing else is said.
+const checkpointInterval = 5 * time.Minute
+
+// createOptions say how to make an archive.
+type createOptions struct {
+	backup.Options
+	readAll bool // files that look unchanged too
+}
+
 // store makes an archive, with progress and warnings shown.
-func (a *app) store(ctx context.Context, s *session, o backup.Options) (*backup.Stats, error) {
+func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.Stats, error) {
 	o.Cmdline = os.Args
 	if name, err := os.Hostname(); err == nil {
 		o.Hostname = name
@@ -65,14 +85,48 @@ func (a *app) store(ctx context.Context, s *session, o backup.Options) (*backup.
 		a.ui.Printf("garret: %s: left out, as it is the repository itself", quotePath(path))
 	}
 	o.Warn = a.warn
+	files, err := s.known.files()
+	if err != nil {
+		a.ui.Printf("garret: %s", oneLine(err))
+	}
+	o.Known = files
+	if o.readAll {
+		o.Known = unseen{files}
+	}
+	o.Checkpointed = func(name string) {
+		a.say("What is stored so far is archive %q.", name)
+		a.saveFiles(files)
+	}
 	o.Progress = new(backup.Progress)
 	stop := a.ui.Progress(o.Progress.Count)
 	defer stop()
-	return backup.Run(ctx, s.repo, s.cat, o)
+	done, err := backup.Run(ctx, s.repo, s.cat, o.Options)
+	if err == nil {
+		a.saveFiles(files)
+	}
+	return done, err
+}
+
+// saveFiles keeps what is known of files, which is worth no more than a message.
+func (a *app) saveFiles(files *cache.Files) {
+	if err := files.Save(); err != nil {
+		a.ui.Printf("garret: %s", oneLine(err))
+	}
+}
+
+// unseen is a cache that takes every file for new.
+type unseen struct{ *cache.Files }
+
+func (unseen) Lookup(string, *fsmeta.Info, *archive.Item) (known, unchanged bool) {
+	return false, false
 }
 
 // endStore closes the session after an archive has been made, or not.
 func endStore(s *session, done *backup.Stats, err error) error {
+	var interrupted *backup.InterruptedError
+	if errors.As(err, &interrupted) && interrupted.Archive != "" {
+		return errors.Join(err, s.Close())
+	}
 	if err != nil {
 		return errors.Join(err, s.repo.Close()) // what the manifest would have been is not to be remembered
 	}

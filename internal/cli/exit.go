@@ -120,6 +120,10 @@ func message(err error) string {
 	case err == nil, err == errWarnings:
 		return ""
 	case errors.Is(err, context.Canceled):
+		var interrupted *backup.InterruptedError
+		if errors.As(err, &interrupted) {
+			return interrupted.Error()
+		}
 		return "interrupted"
 	}
 	msg := oneLine(err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"garret/internal/cache"
 	"garret/internal/envelope"
 	"garret/internal/location"
 	"garret/internal/ui"
@@ -61,6 +62,9 @@ func (a *app) lookUp(id repository.ID) (*known, error) {
 }
 
 func (k *known) file() string { return filepath.Join(k.dir, "known.json") }
+
+// files opens what is known of the files that were stored in the repository. The error is no reason not to use it.
+func (k *known) files() (*cache.Files, error) { return cache.OpenFiles(filepath.Join(k.dir, "files")) }
 
 // isAt reports whether the repository is known, and known to be at a location.
 func (k *known) isAt(loc location.Location) bool {
