@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -103,8 +104,20 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 	done, err := backup.Run(ctx, s.repo, s.cat, o.Options)
 	if err == nil {
 		a.saveFiles(files)
+		a.tellCheckpoints(s, o.Name)
 	}
 	return done, err
+}
+
+// tellCheckpoints tells of the checkpoints that former attempts at an archive have left.
+func (a *app) tellCheckpoints(s *session, name string) {
+	for _, e := range s.cat.Archives() {
+		if strings.HasPrefix(e.Name, name+backup.CheckpointSuffix) {
+			loc := s.loc
+			loc.Archive = e.Name
+			a.ui.Printf("An unfinished backup has left a checkpoint, which can go: garret delete %s", shellQuote(loc.String()))
+		}
+	}
 }
 
 // saveFiles keeps what is known of files, which is worth no more than a message.
