@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,7 +30,14 @@ the time. Then the command is printed that brings it back.
 
 The repository is that of GARRET_REPO. Where that is not set it is $XDG_DATA_HOME/garret or ~/.local/share/garret,
 which is made on first use, and not encrypted, as it is next to what it keeps. For an encrypted one, or one on another
-disk, use "garret init" and set GARRET_REPO.`,
+disk, use "garret init" and set GARRET_REPO.
+
+With --json, an object: "repository"; "archive", the name of the new archive; "files" and "folders", their numbers;
+"bytes", the size of their content, and "new_bytes", how much of it was new in the repository, as it is stored there;
+"warnings", the number of files that could not be read; "seconds"; and "extract", the command that brings it back, as a
+list of arguments.`,
+		Example: `  garret backup                    the current folder
+  garret backup ~/Pictures`,
 		Args: args(0, 1),
 		RunE: a.runBackup,
 	}
@@ -59,14 +67,36 @@ func (a *app) runBackup(cmd *cobra.Command, args []string) error {
 	begin := time.Now()
 	o.Name = freeName(s, strings.ReplaceAll(name, ":", "_")+"-"+begin.Format("2006-01-02T15:04:05"))
 	done, err := a.store(cmd.Context(), s, o)
+	var told error
 	if err == nil {
-		loc := s.loc
-		loc.Archive = o.Name
-		fmt.Fprintf(a.stdout, "Stored %s, in %s.\n", summary(done), ui.Duration(time.Since(begin)))
-		fmt.Fprintf(a.stdout, "To bring it back:\n  %s extract --target %s %s\n",
-			ownCommand(), shellQuote(restoreTarget(path, name)), shellQuote(loc.String()))
+		told = a.tellBackup(s.loc, o.Name, done, time.Since(begin), restoreTarget(path, name))
 	}
-	return endStore(s, done, err)
+	return cmp.Or(endStore(s, done, err), told)
+}
+
+// tellBackup prints what was stored, and the command that brings it back.
+func (a *app) tellBackup(loc location.Location, name string, done *backup.Stats, d time.Duration, target string) error {
+	repo := loc.Repository().String()
+	loc.Archive = name
+	if a.json {
+		return a.emit(struct {
+			Repository string   `json:"repository"`
+			Archive    string   `json:"archive"`
+			Files      int64    `json:"files"`
+			Folders    int64    `json:"folders"`
+			Bytes      int64    `json:"bytes"`
+			NewBytes   int64    `json:"new_bytes"`
+			Warnings   int64    `json:"warnings"`
+			Seconds    float64  `json:"seconds"`
+			Extract    []string `json:"extract"`
+		}{
+			repo, name, done.Files, done.Dirs, done.Bytes, done.NewBytes, done.Warnings, d.Seconds(),
+			[]string{"garret", "extract", "--target", target, loc.String()},
+		})
+	}
+	_, err := fmt.Fprintf(a.stdout, "Stored %s, in %s.\nTo bring it back:\n  %s extract --target %s %s\n",
+		summary(done), ui.Duration(d), ownCommand(), shellQuote(target), shellQuote(loc.String()))
+	return err
 }
 
 // restoreTarget returns a folder to bring a backup of path back to: not where it was, nor below.

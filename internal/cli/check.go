@@ -32,7 +32,9 @@ GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING is set.`,
 			if err != nil {
 				return err
 			}
-			repo, err := repository.OpenForCheck(cmd.Context(), loc.Path, a.storeOptions(repair))
+			repo, err := a.waitForLock(repair, func(o *repository.Options) (*repository.Repository, error) {
+				return repository.OpenForCheck(cmd.Context(), loc.Path, o)
+			})
 			if err != nil {
 				return err
 			}

@@ -6,14 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"garret/internal/location"
 	"garret/internal/ui"
@@ -52,9 +55,9 @@ type app struct {
 	stdout io.Writer
 	ui     *ui.UI
 
-	lockWait time.Duration
-	json     bool // results are JSON, one object or one a line
-	verbose  bool // what is done is told, file by file
+	lockWait time.Duration // negative: without limit
+	json     bool          // results are JSON, one object or one a line
+	verbose  bool          // what is done is told, file by file
 }
 
 func (a *app) root() *cobra.Command {
@@ -65,15 +68,18 @@ func (a *app) root() *cobra.Command {
 It opens the repositories of Attic.
 
 A repository is named by the path of its folder, an archive in it by REPO::ARCHIVE. Where GARRET_REPO names the
-repository, REPO may be left out.`,
+repository, REPO may be left out: see "garret help locations".`,
+		Example: `  garret backup ~/Pictures                                  nothing to set up before
+
+  garret init -e keyfile /backup/photos                     or with a repository of your choice
+  garret create /backup/photos::monday ~/Pictures
+  garret list /backup/photos
+  garret extract /backup/photos::monday --target /tmp/back`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
 	}
-	root.PersistentFlags().DurationVar(&a.lockWait, "lock-wait", time.Second,
-		"how long to wait for a repository that another process has locked; negative: until it is free")
-	root.PersistentFlags().BoolVar(&a.json, "json", false, "print results as JSON: one object, or one line for each item")
-	root.PersistentFlags().BoolVarP(&a.verbose, "verbose", "v", false, "tell what is done, file by file")
+	a.commonFlags(root.PersistentFlags())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Sprintf("%v; see %s --help", err, cmd.CommandPath())}
 	})
@@ -87,10 +93,55 @@ repository, REPO may be left out.`,
 		a.checkCommand(),
 		a.objectCommand(),
 		a.versionCommand(),
-		exitCodesTopic(),
+		a.changePassphraseCommand(),
+		a.keyCommand(),
+		a.manCommand(),
+		locationsTopic(),
 		environmentTopic(),
+		exitCodesTopic(),
 	)
+	group(root)
+	a.complete(root)
 	return root
+}
+
+// commonFlags defines the flags that every command has.
+func (a *app) commonFlags(flags *pflag.FlagSet) {
+	a.lockWait = time.Second
+	flags.Func("lock-wait", "wait so many `SECONDS` for a repository in use (default 1; negative: for ever)", func(s string) (err error) {
+		a.lockWait, err = parseWait(s)
+		return err
+	})
+	flags.BoolVar(&a.json, "json", false, "print results as JSON: one object, or one line for each item")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "tell what is done, file by file")
+	progress := func(set, unset ui.ProgressMode) func(string) error {
+		return func(s string) error {
+			on, err := strconv.ParseBool(s)
+			if err == nil && !on {
+				set = unset
+			}
+			a.ui.SetProgress(set)
+			return err
+		}
+	}
+	flags.BoolFunc("progress", "show progress, as lines if not on a terminal",
+		progress(ui.ProgressAlways, ui.ProgressNever))
+	flags.BoolFunc("no-progress", "show no progress", progress(ui.ProgressNever, ui.ProgressAuto))
+}
+
+// parseWait reads a time to wait: seconds, or with units as in 2m30s.
+func parseWait(s string) (time.Duration, error) {
+	if n, err := strconv.ParseFloat(s, 64); err == nil {
+		if math.Abs(n) > math.MaxInt64/float64(2*time.Second) || math.IsNaN(n) {
+			return 0, errors.New("that is too long")
+		}
+		return time.Duration(n * float64(time.Second)), nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, errors.New("it must be a number of seconds, or a time as 2m30s")
+	}
+	return d, nil
 }
 
 // warn tells of something that concerns one file alone.

@@ -49,18 +49,21 @@ func environmentTopic() *cobra.Command {
 		Short: "The environment variables that are heeded",
 		Long: `The environment:
 
-  GARRET_REPO        the repository to take where none is given
-  GARRET_PASSPHRASE  the passphrase, so that it is not asked for
-  GARRET_KEYS_DIR    the folder of the key files
-  GARRET_CACHE_DIR   the folder for what this machine remembers of repositories
+  GARRET_REPO            the repository to take where none is given
+  GARRET_PASSPHRASE      the passphrase, so that it is not asked for
+  GARRET_NEW_PASSPHRASE  the passphrase to change to, for change-passphrase
+  GARRET_KEYS_DIR        the folder of the key files; else garret/keys in $XDG_CONFIG_HOME or ~/.config, and ~/.attic/keys
+  GARRET_CACHE_DIR       the folder for what this machine remembers of repositories; else garret in the user's folder
+                         for caches, such as ~/.cache
 
 Questions are answered with yes by variables that are set to something other than no:
 
   GARRET_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK  store into an unencrypted repository that is new to this machine
   GARRET_RELOCATED_REPO_ACCESS_IS_OK            store into a repository that was elsewhere before
+  GARRET_OLDER_REPO_ACCESS_IS_OK                store into a repository that is older than when it was last used
   GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING           repair a repository
 
-Apart from GARRET_REPO, each also goes by the name that begins with ATTIC_.`,
+Apart from GARRET_REPO and GARRET_NEW_PASSPHRASE, each also goes by the name that begins with ATTIC_.`,
 	}
 }
 

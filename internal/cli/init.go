@@ -24,7 +24,13 @@ func (a *app) initCommand() *cobra.Command {
   -e none        nothing is encrypted
   -e passphrase  the key is derived from a passphrase, which cannot be changed later
   -e keyfile     the key is random, and kept in a file on this machine that is protected by a passphrase; to read the
-                 repository takes both, so keep a copy of the file elsewhere`,
+                 repository takes both, so keep a copy of the file elsewhere: see "garret key"
+
+A passphrase is asked for twice, or taken from GARRET_PASSPHRASE. That of a key file may be empty.
+
+With --json, an object: "repository", "id", "encryption" and, with encryption keyfile, "keyfile", the path of that file.`,
+		Example: `  garret init -e keyfile /backup/photos
+  GARRET_PASSPHRASE="$(pass backup)" garret init -e passphrase /backup/photos`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			typ, err := envelope.ParseType(encryption)
@@ -39,27 +45,41 @@ func (a *app) initCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			switch typ {
-			case envelope.PlaintextType:
-				a.ui.Printf("Repository %q is made. It is not encrypted: whoever can read it can read what is backed up.", loc)
-			case envelope.PassphraseType:
-				a.ui.Printf("Repository %q is made. Without the passphrase nobody can read it, you neither.", loc)
-			case envelope.KeyfileType:
-				a.ui.Printf("Repository %q is made. Its key is %q: without that file nobody can read it, you neither. "+
-					"Keep a copy of it elsewhere.", loc, keyfile)
+			if a.json {
+				err = a.emit(struct {
+					Repository string `json:"repository"`
+					ID         string `json:"id"`
+					Encryption string `json:"encryption"`
+					Keyfile    string `json:"keyfile,omitempty"`
+				}{loc.String(), s.repo.ID().String(), typ.String(), keyfile})
+			} else {
+				a.tellInit(loc, typ, keyfile)
 			}
-			return s.Close()
+			return errors.Join(err, s.Close())
 		},
 	}
 	cmd.Flags().StringVarP(&encryption, "encryption", "e", "none", "none, passphrase or keyfile")
 	return cmd
 }
 
+// tellInit says what was made, and what is to be done now.
+func (a *app) tellInit(loc location.Location, typ envelope.Type, keyfile string) {
+	switch typ {
+	case envelope.PlaintextType:
+		a.ui.Printf("Repository %q is made. It is not encrypted: whoever can read it can read what is backed up.", loc)
+	case envelope.PassphraseType:
+		a.ui.Printf("Repository %q is made. Without the passphrase nobody can read it, you neither.", loc)
+	case envelope.KeyfileType:
+		a.ui.Printf("Repository %q is made. Its key is %q: without that file nobody can read it, you neither. "+
+			"Keep a copy of it elsewhere:\n  %s key export %s FILE", loc, keyfile, ownCommand(), shellQuote(loc.String()))
+	}
+}
+
 // create makes a repository and opens it for storing. It also returns the path of the key file, if there is one.
 func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Type) (_ *session, keyfile string, err error) {
 	var pass, dir string
 	if typ.Encrypts() {
-		if pass, err = a.newPassphrase(ctx); err != nil {
+		if pass, err = a.newPassphrase(ctx, typ); err != nil {
 			return nil, "", err
 		}
 	}
@@ -140,10 +160,27 @@ func (a *app) openBegun(ctx context.Context, loc location.Location, keysDir stri
 	return repo
 }
 
-// newPassphrase returns the passphrase for a new repository.
-func (a *app) newPassphrase(ctx context.Context) (string, error) {
-	if pass, ok := envelope.EnvPassphrase(); ok {
-		return pass, nil
+// newPassphrase returns the passphrase for a new repository. Only that of a key file may be empty: a key that is made of
+// the passphrase could then be made by anybody.
+func (a *app) newPassphrase(ctx context.Context, typ envelope.Type) (string, error) {
+	prompt := "New passphrase: "
+	if typ == envelope.KeyfileType {
+		prompt = "New passphrase (empty for none): "
 	}
-	return passphrase(a.ui.NewPassphrase(ctx, "New passphrase: "))
+	for {
+		pass, given := envelope.EnvPassphrase()
+		if !given {
+			var err error
+			if pass, err = passphrase(a.ui.NewPassphrase(ctx, prompt)); err != nil {
+				return "", err
+			}
+		}
+		if pass != "" || typ == envelope.KeyfileType {
+			return pass, nil
+		}
+		if given {
+			return "", &usageError{"the passphrase is empty: whoever has the repository could read it; for that, take -e none"}
+		}
+		a.ui.Printf("The passphrase must not be empty.")
+	}
 }

@@ -22,6 +22,8 @@ import (
 //
 //   - An unencrypted repository that is not known can be anybody's, put in the place of the right one.
 //   - A repository that has moved can be one that was moved by somebody else.
+//   - A repository that has gone back in time can be an older copy that was put in the place of the right one, and so lack
+//     archives.
 //   - A repository that had a key and has none now, or one of another type, is not the same.
 //
 // The last is refused always, the others raise a question before anything is stored. To read asks nothing.
@@ -109,13 +111,24 @@ func (a *app) ask(ctx context.Context, variable, what, question string) error {
 	return nil
 }
 
-// compare warns of a repository that has gone back in time. What is encrypted now stays safe (see envelope), but
-// somebody may miss an archive.
-func (k *known) compare(a *app, loc location.Location, manifest time.Time) {
-	if k.record != nil && manifest.Before(k.record.Manifest) {
-		a.ui.Printf("garret: repository %q is older (%s) than when it was last used (%s): an older copy has taken its place",
-			loc.Repository(), manifest.Local().Format(time.DateTime), k.record.Manifest.Local().Format(time.DateTime))
+// compare decides whether a repository may be used that has gone back in time. To read it is told and no more; so is the
+// counters' safety no question, as they are kept here too (see envelope).
+func (k *known) compare(ctx context.Context, a *app, loc location.Location, manifest time.Time, store bool) error {
+	if !k.isNewerThan(manifest) {
+		return nil
 	}
+	what := fmt.Sprintf("repository %q is older (%s) than when it was last used (%s): an older copy has taken its place",
+		loc.Repository(), manifest.Local().Format(time.DateTime), k.record.Manifest.Local().Format(time.DateTime))
+	if store {
+		return a.ask(ctx, "OLDER_REPO_ACCESS_IS_OK", what, "Store into it?")
+	}
+	a.ui.Printf("garret: %s", what)
+	return nil
+}
+
+// isNewerThan reports whether the repository had a newer manifest when it was last used.
+func (k *known) isNewerThan(manifest time.Time) bool {
+	return k.record != nil && manifest.Before(k.record.Manifest)
 }
 
 // remember writes down how a repository is now, if that is not known.

@@ -3,14 +3,21 @@ package cli
 import (
 	"bufio"
 	"cmp"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"math/big"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"garret/internal/archive"
+	"garret/internal/catalog"
 	"garret/internal/fsmeta"
 	"garret/repository"
 )
@@ -18,13 +25,39 @@ import (
 func (a *app) listCommand() *cobra.Command {
 	var short bool
 	cmd := &cobra.Command{
-		Use:   "list [REPO][::ARCHIVE]",
+		Use:   "list [REPO][::ARCHIVE] [PATH...]",
 		Short: "List the archives of a repository, or the files of an archive",
-		Args:  args(0, 1),
+		Long: `List the archives of a repository, the oldest first, or the files of an archive. With PATHs, list only these and what is
+in them.
+
+With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC); or a line for each file:
+
+  path             its path in the archive
+  type             file, dir, symlink, hardlink, fifo, char, block, socket or unknown
+  mode             permissions, with set-id and sticky bits, in octal digits: "0644"
+  uid, gid         its owner and group
+  user, group      their names, if there are any
+  size             of the content, in bytes
+  mtime            when the content was last changed: RFC 3339, UTC
+  mtime_ns         the same in nanoseconds since 1970
+  source           of a symlink what it points to, of a hardlink the path of the same file elsewhere in the archive
+  major, minor     the number of a device
+  xattrs           names of the extended attributes
+  acl              true if there is an access control list
+  flags            file flags, if they were kept
+
+Text that is not UTF-8 is approximated, and there in full in base64 as name_base64, path_base64 or source_base64.`,
+		Example: `  garret list /backup/photos
+  garret list /backup/photos::monday Pictures/2024
+  garret list --json /backup/photos | jq -r .name`,
+		Args: args(0, -1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			loc, err := a.anyLocation(optional(args, 0))
 			if err != nil {
 				return err
+			}
+			if len(args) > 1 && loc.Archive == "" {
+				return &usageError{fmt.Sprintf("to list paths, name an archive: %s::ARCHIVE", args[0])}
 			}
 			s, err := a.open(cmd.Context(), loc, false)
 			if err != nil {
@@ -34,74 +67,183 @@ func (a *app) listCommand() *cobra.Command {
 			out := bufio.NewWriter(a.stdout)
 			defer func() { err = cmp.Or(err, out.Flush()) }()
 			if loc.Archive == "" {
-				for _, e := range s.cat.Archives() {
-					if short {
-						fmt.Fprintln(out, a.line(e.Name))
-					} else {
-						fmt.Fprintf(out, "%-36s %s\n", a.line(e.Name), e.Time.Local().Format(time.ANSIC))
-					}
-				}
-				return nil
+				return a.listArchives(out, s, short)
 			}
-			rec, err := s.cat.Archive(cmd.Context(), loc.Archive)
-			if err != nil {
-				return err
-			}
-			now := time.Now()
-			gaps := false
-			for it, err := range s.cat.Items(cmd.Context(), rec) {
-				if errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity) {
-					gaps = true
-					a.warn("", fmt.Errorf("some files are lost: %w", err))
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				if short {
-					fmt.Fprintln(out, a.line(it.Path))
-				} else {
-					fmt.Fprintln(out, a.line(itemLine(it, now)))
-				}
-			}
-			if gaps {
-				return errWarnings
-			}
-			return nil
+			return a.listItems(cmd.Context(), out, s, newSelection(args[1:]), short)
 		},
 	}
 	cmd.Flags().BoolVar(&short, "short", false, "list the names alone")
 	return cmd
 }
 
-// itemLine describes an item as ls -l does.
-func itemLine(it *archive.Item, now time.Time) string {
-	kind, extra := byte('?'), ""
+func (a *app) listArchives(out *bufio.Writer, s *session, short bool) error {
+	enc := newEncoder(out)
+	for _, e := range s.cat.Archives() {
+		switch {
+		case a.json:
+			if err := enc.Encode(newArchiveJSON(e)); err != nil {
+				return err
+			}
+		case short:
+			fmt.Fprintln(out, a.line(e.Name))
+		default:
+			fmt.Fprintf(out, "%-36s %s\n", a.line(e.Name), e.Time.Local().Format(time.ANSIC))
+		}
+	}
+	return nil
+}
+
+func (a *app) listItems(ctx context.Context, out *bufio.Writer, s *session, sel *selection, short bool) error {
+	rec, err := s.cat.Archive(ctx, s.loc.Archive)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	enc := newEncoder(out)
+	match := sel.match()
+	warned := false
+	for it, err := range s.cat.Items(ctx, rec) {
+		if errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity) {
+			warned = true
+			a.warn("", fmt.Errorf("some files are lost: %w", err))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if match != nil && !match(it.Path) {
+			continue
+		}
+		switch {
+		case a.json:
+			if err := enc.Encode(newItemJSON(it)); err != nil {
+				return err
+			}
+		case short:
+			fmt.Fprintln(out, a.line(it.Path))
+		default:
+			fmt.Fprintln(out, a.line(itemLine(it, now)))
+		}
+	}
+	for _, path := range sel.unmatched() {
+		warned = true
+		a.warn(path, errors.New("is not in the archive"))
+	}
+	if warned {
+		return errWarnings
+	}
+	return nil
+}
+
+// archiveJSON is an archive of a repository as list prints it.
+type archiveJSON struct {
+	Name   string    `json:"name"`
+	Base64 string    `json:"name_base64,omitempty"`
+	ID     string    `json:"id"`
+	Time   time.Time `json:"time"`
+}
+
+func newArchiveJSON(e catalog.Entry) archiveJSON {
+	return archiveJSON{e.Name, base64IfNotUTF8(e.Name), e.ID.String(), e.Time.UTC()}
+}
+
+// itemJSON is an item of an archive as list prints it.
+type itemJSON struct {
+	jsonPath
+	Type         string      `json:"type"`
+	Mode         string      `json:"mode"`
+	UID          uint32      `json:"uid"`
+	GID          uint32      `json:"gid"`
+	User         *string     `json:"user,omitempty"`
+	Group        *string     `json:"group,omitempty"`
+	Size         int64       `json:"size"`
+	MTime        string      `json:"mtime"`
+	MTimeNS      json.Number `json:"mtime_ns"`
+	Source       string      `json:"source,omitempty"`
+	SourceBase64 string      `json:"source_base64,omitempty"`
+	Major        *uint32     `json:"major,omitempty"`
+	Minor        *uint32     `json:"minor,omitempty"`
+	Xattrs       []string    `json:"xattrs,omitempty"`
+	ACL          bool        `json:"acl,omitempty"`
+	Flags        *uint64     `json:"flags,omitempty"`
+}
+
+func newItemJSON(it *archive.Item) itemJSON {
+	j := itemJSON{
+		jsonPath: newJSONPath(it.Path), Type: kindOf(it).name, Mode: fmt.Sprintf("%04o", it.Mode&^fsmeta.TypeMask),
+		UID: it.UID, GID: it.GID, User: it.User, Group: it.Group, Size: sizeOf(it),
+		MTime: it.MTime.Time().Format(time.RFC3339Nano), MTimeNS: nanoseconds(it.MTime),
+		Source: it.Source, SourceBase64: base64IfNotUTF8(it.Source),
+		ACL: it.ACLAccess != nil || it.ACLDefault != nil, Flags: it.BSDFlags,
+	}
+	if it.Rdev != nil {
+		major, minor := unix.Major(*it.Rdev), unix.Minor(*it.Rdev) // as this system numbers them
+		j.Major, j.Minor = &major, &minor
+	}
+	if len(it.Xattrs) > 0 {
+		j.Xattrs = slices.Sorted(maps.Keys(it.Xattrs))
+	}
+	return j
+}
+
+// nanoseconds writes a time as one number, which may have more than 64 bits.
+func nanoseconds(t archive.Nanos) json.Number {
+	if t.Sec >= -1<<33 && t.Sec < 1<<33 {
+		return json.Number(strconv.FormatInt(t.Sec*1e9+int64(t.Nsec), 10))
+	}
+	n := new(big.Int).Mul(big.NewInt(t.Sec), big.NewInt(1e9))
+	return json.Number(n.Add(n, big.NewInt(int64(t.Nsec))).String())
+}
+
+// kind is a type of file, as a letter of ls -l and in a word.
+type kind struct {
+	letter byte
+	name   string
+}
+
+func kindOf(it *archive.Item) kind {
 	switch it.Mode & fsmeta.TypeMask {
 	case fsmeta.TypeDir:
-		kind = 'd'
+		return kind{'d', "dir"}
 	case fsmeta.TypeRegular:
-		kind = '-'
 		if it.Source != "" {
-			kind, extra = 'h', " link to "+it.Source
+			return kind{'h', "hardlink"}
 		}
+		return kind{'-', "file"}
 	case fsmeta.TypeSymlink:
-		kind, extra = 'l', " -> "+it.Source
+		return kind{'l', "symlink"}
 	case fsmeta.TypeChar:
-		kind = 'c'
+		return kind{'c', "char"}
 	case fsmeta.TypeBlock:
-		kind = 'b'
+		return kind{'b', "block"}
 	case fsmeta.TypeFIFO:
-		kind = 'p'
+		return kind{'p', "fifo"}
 	case fsmeta.TypeSocket:
-		kind = 's'
+		return kind{'s', "socket"}
 	}
+	return kind{'?', "unknown"}
+}
+
+// sizeOf returns the length of an item's content in bytes.
+func sizeOf(it *archive.Item) int64 {
 	var size int64
 	for _, c := range it.Chunks {
 		size += int64(c.Size)
 	}
-	return fmt.Sprintf("%c%s %-6s %-6s %8d %s %s%s", kind, permissions(it.Mode), owner(it.User, it.UID),
-		owner(it.Group, it.GID), size, listTime(it.MTime.Time().Local(), now), it.Path, extra)
+	return size
+}
+
+// itemLine describes an item as ls -l does.
+func itemLine(it *archive.Item, now time.Time) string {
+	kind, extra := kindOf(it), ""
+	switch {
+	case kind.letter == 'l':
+		extra = " -> " + it.Source
+	case kind.letter == 'h':
+		extra = " link to " + it.Source
+	}
+	return fmt.Sprintf("%c%s %-6s %-6s %8d %s %s%s", kind.letter, permissions(it.Mode), owner(it.User, it.UID),
+		owner(it.Group, it.GID), sizeOf(it), listTime(it.MTime.Time().Local(), now), it.Path, extra)
 }
 
 // permissions writes the permissions in nine letters.
@@ -130,15 +272,21 @@ func permissions(mode uint32) string {
 }
 
 func owner(name *string, id uint32) string {
-	if name != nil {
+	if name != nil && *name != "" {
 		return *name
 	}
 	return strconv.FormatUint(uint64(id), 10)
 }
 
-// listTime writes a time with the hour if it is within a year from now, and else with the year.
+// listTime writes a time with the hour if it is within a year from now, and else with the year. As in Attic, a day that
+// has begun counts for times to come, and not for those gone by.
 func listTime(t, now time.Time) string {
-	if d := now.Sub(t).Abs(); d < 365*24*time.Hour {
+	const day = 24 * time.Hour
+	d := now.Sub(t)
+	if d < 0 {
+		d = -d + day - 1
+	}
+	if d/day < 365 {
 		return t.Format("Jan 02 15:04")
 	}
 	return t.Format("Jan 02  2006")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +36,11 @@ func (a *app) objectListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [REPO]",
 		Short: "List the ids of all objects",
-		Args:  args(0, 1),
+		Long: `List the ids of all objects.
+
+With --json, a line for each: "id" and, with --digest, "size" in bytes and "sha256", both of the value as it is stored.`,
+		Example: `  garret object list /backup/photos | wc -l`,
+		Args:    args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			repo, _, err := a.objects(cmd, args, false)
 			if err != nil {
@@ -44,19 +49,27 @@ func (a *app) objectListCommand() *cobra.Command {
 			defer repo.Close()
 			out := bufio.NewWriter(a.stdout)
 			defer func() { err = errors.Join(err, out.Flush()) }()
+			enc := newEncoder(out)
 			for id, err := range repo.All(cmd.Context()) {
 				if err != nil {
 					return err
 				}
-				if !digest {
-					fmt.Fprintln(out, id)
+				o := objectJSON{ID: id.String()}
+				if digest {
+					data, err := repo.Get(cmd.Context(), id)
+					if err != nil {
+						return err
+					}
+					size := len(data)
+					o.Size, o.SHA256 = &size, fmt.Sprintf("%x", sha256.Sum256(data))
+				}
+				if a.json {
+					if err := enc.Encode(o); err != nil {
+						return err
+					}
 					continue
 				}
-				data, err := repo.Get(cmd.Context(), id)
-				if err != nil {
-					return err
-				}
-				fmt.Fprintf(out, "%v %x\n", id, sha256.Sum256(data))
+				fmt.Fprintln(out, strings.TrimSpace(o.ID+" "+o.SHA256))
 			}
 			return nil
 		},
@@ -69,7 +82,11 @@ func (a *app) objectGetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get [REPO] ID...",
 		Short: "Write objects to standard output",
-		Args:  args(1, -1),
+		Long: `Write the values of objects to standard output, as they are stored, one after another.
+
+With --json, a line for each: "id", "size" in bytes, "sha256", and "value" in base64.`,
+		Example: `  garret object get /backup/photos 0000000000000000000000000000000000000000000000000000000000000000 | xxd | head`,
+		Args:    args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			repo, ids, err := a.objects(cmd, args, false)
 			if err != nil {
@@ -81,7 +98,13 @@ func (a *app) objectGetCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if _, err := a.stdout.Write(data); err != nil {
+				if a.json {
+					size := len(data)
+					err = a.emit(objectJSON{ID: id.String(), Size: &size, SHA256: fmt.Sprintf("%x", sha256.Sum256(data)), Value: data})
+				} else {
+					_, err = a.stdout.Write(data)
+				}
+				if err != nil {
 					return err
 				}
 			}
@@ -94,8 +117,10 @@ func (a *app) objectPutCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "put [REPO] ID...",
 		Short: "Store standard input as an object, and commit",
-		Long:  `Store standard input as an object, or as several with the same value, and commit. Objects that exist are replaced.`,
-		Args:  args(1, -1),
+		Long: `Store standard input as an object, or as several with the same value, and commit. Objects that exist are replaced.
+
+With --json, a line for each once it is committed: "id".`,
+		Args: args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			repo, ids, err := a.objects(cmd, args, true)
 			if err != nil {
@@ -111,7 +136,10 @@ func (a *app) objectPutCommand() *cobra.Command {
 					return err
 				}
 			}
-			return repo.Commit(cmd.Context())
+			if err := repo.Commit(cmd.Context()); err != nil {
+				return err
+			}
+			return a.tellObjects(ids)
 		},
 	}
 }
@@ -139,8 +167,10 @@ func (a *app) objectDeleteCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "delete [REPO] ID...",
 		Short: "Delete objects, and commit",
-		Long:  `Delete objects, and commit. If one of them does not exist, none is deleted.`,
-		Args:  args(1, -1),
+		Long: `Delete objects, and commit. If one of them does not exist, none is deleted.
+
+With --json, a line for each once that is committed: "id".`,
+		Args: args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			repo, ids, err := a.objects(cmd, args, true)
 			if err != nil {
@@ -152,9 +182,33 @@ func (a *app) objectDeleteCommand() *cobra.Command {
 					return err
 				}
 			}
-			return repo.Commit(cmd.Context())
+			if err := repo.Commit(cmd.Context()); err != nil {
+				return err
+			}
+			return a.tellObjects(ids)
 		},
 	}
+}
+
+// objectJSON is an object as the commands print it.
+type objectJSON struct {
+	ID     string `json:"id"`
+	Size   *int   `json:"size,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
+	Value  []byte `json:"value,omitzero"`
+}
+
+// tellObjects prints the objects that were changed, if that is to be JSON.
+func (a *app) tellObjects(ids []repository.ID) error {
+	if !a.json {
+		return nil
+	}
+	for _, id := range ids {
+		if err := a.emit(objectJSON{ID: id.String()}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // objects opens the repository that the arguments of an object command begin with, and reads the ids that follow.

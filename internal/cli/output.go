@@ -3,15 +3,18 @@ package cli
 import (
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"unicode/utf8"
 )
 
-// emit prints one JSON value on a line of its own: the one result of a command, or one of its items. A writer's buffer
-// is for the command to flush.
-func (a *app) emit(v any) error {
-	enc := json.NewEncoder(a.stdout)
+// emit prints one JSON value on a line of its own: the one result of a command, or one of its items.
+func (a *app) emit(v any) error { return newEncoder(a.stdout).Encode(v) }
+
+// newEncoder returns what writes JSON values, each on a line of its own. A writer's buffer is for the command to flush.
+func newEncoder(w io.Writer) *json.Encoder {
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	return enc
 }
 
 // jsonPath is a path, or another text of the file system, as JSON objects have it. JSON knows no text that is not
@@ -21,10 +24,12 @@ type jsonPath struct {
 	Base64 string `json:"path_base64,omitempty"` // only if the path is not UTF-8
 }
 
-func newJSONPath(path string) jsonPath {
-	p := jsonPath{Path: path}
-	if !utf8.ValidString(path) {
-		p.Base64 = base64.StdEncoding.EncodeToString([]byte(path))
+func newJSONPath(path string) jsonPath { return jsonPath{path, base64IfNotUTF8(path)} }
+
+// base64IfNotUTF8 returns the text in base64 if JSON cannot have it as it is, and nothing otherwise.
+func base64IfNotUTF8(s string) string {
+	if utf8.ValidString(s) {
+		return ""
 	}
-	return p
+	return base64.StdEncoding.EncodeToString([]byte(s))
 }

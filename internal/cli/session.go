@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/internal/location"
 	"garret/internal/ui"
 	"garret/repository"
+	"garret/repository/storage"
 )
 
 // A session is an open repository and its key.
@@ -26,7 +28,33 @@ type session struct {
 
 // openStore opens the repository of a location without its key.
 func (a *app) openStore(ctx context.Context, loc location.Location, exclusive bool) (*repository.Repository, error) {
-	return repository.Open(ctx, loc.Path, a.storeOptions(exclusive))
+	return a.waitForLock(exclusive, func(o *repository.Options) (*repository.Repository, error) {
+		return repository.Open(ctx, loc.Path, o)
+	})
+}
+
+// patience is how long a lock may take without a word.
+const patience = time.Second
+
+// waitForLock opens a repository and, where somebody watches, says who is in the way if that takes long.
+func (a *app) waitForLock(
+	exclusive bool, open func(*repository.Options) (*repository.Repository, error),
+) (*repository.Repository, error) {
+	o := a.storeOptions(exclusive)
+	if !a.ui.Watched() && !a.verbose || o.LockWait >= 0 && o.LockWait <= patience {
+		return open(o)
+	}
+	o.LockWait = patience
+	repo, err := open(o)
+	var locked *storage.LockedError
+	if !errors.As(err, &locked) {
+		return repo, err
+	}
+	a.ui.Printf("garret: waiting for the lock: %v", locked)
+	if o.LockWait = a.lockWait; o.LockWait >= 0 {
+		o.LockWait -= patience
+	}
+	return open(o)
 }
 
 func (a *app) storeOptions(exclusive bool) *repository.Options {
@@ -68,14 +96,7 @@ func (a *app) unlock(ctx context.Context, repo *repository.Repository, loc locat
 	if err := known.admit(ctx, a, loc, typ, exclusive); err != nil {
 		return nil, err
 	}
-	key, err := envelope.OpenKey(envelope.OpenOptions{
-		RepositoryID: repo.ID(),
-		Location:     loc.Repository().String(),
-		Envelope:     env,
-		Ask: func(prompt string) (string, error) {
-			return passphrase(a.ui.Passphrase(ctx, prompt))
-		},
-	})
+	key, err := envelope.OpenKey(a.openOptions(ctx, repo, loc, env))
 	if err != nil {
 		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
 	}
@@ -83,17 +104,36 @@ func (a *app) unlock(ctx context.Context, repo *repository.Repository, loc locat
 	if err != nil {
 		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
 	}
-	known.compare(a, loc, cat.Manifest.Timestamp)
+	if err := known.compare(ctx, a, loc, cat.Manifest.Timestamp, exclusive); err != nil {
+		return nil, err
+	}
+	a.say("Repository %q: id %v, encryption %v, %s.", loc.Repository(), repo.ID(), typ,
+		ui.Plural(int64(len(cat.Manifest.Archives)), "archive"))
 	if exclusive {
 		useNonces(key, repo, known, env)
 	}
 	return &session{app: a, store: exclusive, repo: repo, cat: cat, loc: loc, known: known}, nil
 }
 
+// openOptions say which repository's key to open, and how to ask for its passphrase.
+func (a *app) openOptions(
+	ctx context.Context, repo *repository.Repository, loc location.Location, env []byte,
+) envelope.OpenOptions {
+	return envelope.OpenOptions{
+		RepositoryID: repo.ID(),
+		Location:     loc.Repository().String(),
+		Envelope:     env,
+		Ask: func(prompt string) (string, error) {
+			return passphrase(a.ui.Passphrase(ctx, prompt))
+		},
+	}
+}
+
 // Close closes the repository, which rolls back what has not been committed. What is known of it is brought up to
-// date, but only storing makes a repository known, as only then somebody has been asked.
+// date, but only storing makes a repository known, or one known that has gone back in time, as only then somebody has been
+// asked.
 func (s *session) Close() error {
-	if s.store || s.known.isAt(s.loc) {
+	if s.store || s.known.isAt(s.loc) && !s.known.isNewerThan(s.cat.Manifest.Timestamp) {
 		if err := s.known.remember(s.loc, s.cat.Key.Type(), s.cat.Manifest.Timestamp); err != nil && s.store {
 			s.app.ui.Printf("garret: %s", oneLine(err))
 		}

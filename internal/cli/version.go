@@ -12,19 +12,48 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Tell the version of this program",
-		Args:  args(0, 0),
+		Long: `Tell the version of this program, the system that it was built for, and the version of Go that it was built with.
+
+With --json, an object: "version", "revision" (of the source, if it is known), "os", "arch" and "go".`,
+		Args: args(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			version := "(unknown)"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" && version == "(devel)" {
-						version += " " + s.Value
-					}
-				}
+			v := ownVersion()
+			if a.json {
+				return a.emit(v)
 			}
-			_, err := fmt.Fprintf(a.stdout, "garret %s %s/%s %s\n", version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+			version := v.Version
+			if version == "(devel)" && v.Revision != "" {
+				version += " " + v.Revision
+			}
+			_, err := fmt.Fprintf(a.stdout, "garret %s %s/%s %s\n", version, v.OS, v.Arch, v.Go)
 			return err
 		},
 	}
+}
+
+// buildVersion is what is known about how the program was built.
+type buildVersion struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"`
+	OS       string `json:"os"`
+	Arch     string `json:"arch"`
+	Go       string `json:"go"`
+
+	time string // of the revision, RFC 3339
+}
+
+func ownVersion() buildVersion {
+	v := buildVersion{Version: "(unknown)", OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v.Version = info.Main.Version
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				v.Revision = s.Value
+			case "vcs.time":
+				v.time = s.Value
+			}
+		}
+	}
+	return v
 }

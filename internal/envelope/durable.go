@@ -4,16 +4,21 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // replaceFile writes a file that only its owner can read, atomically and durably. After an error the file is the old one
 // or the new one.
-func replaceFile(name string, data []byte) (err error) {
-	dir := filepath.Dir(name)
-	f, err := os.CreateTemp(dir, tempPrefix+"*") // mode 0600
+func replaceFile(name string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), tempPrefix+"*") // mode 0600
 	if err != nil {
 		return err
 	}
+	return replaceBy(f, name, data)
+}
+
+// replaceBy writes data to a new file, and puts that in the place of name. The file is closed on return.
+func replaceBy(f *os.File, name string, data []byte) (err error) {
 	defer func() {
 		if err != nil {
 			f.Close()
@@ -32,11 +37,44 @@ func replaceFile(name string, data []byte) (err error) {
 	if err := os.Rename(f.Name(), name); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(name))
+}
+
+// replaceKeyfile is replaceFile for a key file that exists: it is replaced where it is and not where a link to it is, and
+// keeps its owner and its permissions, whoever replaces it.
+func replaceKeyfile(name string, data []byte) error {
+	name, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return err
+	}
+	old, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), tempPrefix+"*")
+	if err != nil {
+		return err
+	}
+	if stat, ok := old.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
+		err = f.Chown(int(stat.Uid), int(stat.Gid))
+	}
+	if err == nil {
+		err = f.Chmod(old.Mode().Perm())
+	}
+	if err != nil {
+		f.Close()
+		os.Remove(f.Name())
+		return err
+	}
+	return replaceBy(f, name, data)
 }
 
 // tempPrefix begins the names of files that are not complete.
 const tempPrefix = ".garret-tmp-"
+
+// WriteNew writes a new file that only its owner can read, durably. One that exists is left as it is, and the error then
+// matches fs.ErrExist.
+func WriteNew(name string, data []byte) error { return createFile(name, data) }
 
 // createFile is replaceFile for a file that must not exist; otherwise the error matches fs.ErrExist. After a crash the file
 // may be there and empty; after an error it is not there, unless only the sync of its folder failed.

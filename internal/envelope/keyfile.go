@@ -44,16 +44,20 @@ func (k *Key) SaveKeyfile(path, passphrase string) error {
 	if err != nil {
 		return fmt.Errorf("save key file %q: %w", path, err)
 	}
-	if err := MakeDir(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("save key file %q: %w", path, err)
-	}
-	if err := createFile(path, data); err != nil {
-		return fmt.Errorf("save key file %q: %w", path, err)
-	}
-	return nil
+	return saveKeyfile(path, data, createFile)
 }
 
-// LoadKeyfile reads the key of a repository from a file:
+// LoadKeyfile reads the key of a repository from a file: it is ReadKeyfile and Open. Errors match ErrKeyfile,
+// ErrWrongPassphrase or those of os.
+func LoadKeyfile(path string, repoID repository.ID, passphrase string) (*Key, error) {
+	f, err := ReadKeyfile(path, repoID)
+	if err != nil {
+		return nil, err
+	}
+	return f.Open(passphrase)
+}
+
+// A Keyfile is what a key file holds, which is well-formed and the right repository's. Its key is still locked.
 //
 //	ATTIC KEY <repository id, hex>
 //	<base64, folded at 70 columns>
@@ -62,17 +66,93 @@ func (k *Key) SaveKeyfile(path, passphrase string) error {
 // PBKDF2-HMAC-SHA-256(passphrase, salt, iterations), 32 bytes; data is encrypted with it in AES-256-CTR, the
 // counter beginning at zero, and hash is the HMAC-SHA-256 under it of what was encrypted: msgpack {version: 1,
 // repository_id [32], enc_key [32], enc_hmac_key [32], id_key [32], chunk_seed}.
-//
-// Errors match ErrKeyfile, ErrWrongPassphrase or those of os.
-func LoadKeyfile(path string, repoID repository.ID, passphrase string) (*Key, error) {
+type Keyfile struct {
+	path   string // empty: it does not come from a file
+	text   []byte
+	repoID repository.ID
+	locked *lockedKey
+}
+
+// ReadKeyfile reads a key file of a repository. Errors match ErrKeyfile or those of os.
+func ReadKeyfile(path string, repoID repository.ID) (*Keyfile, error) {
 	data, err := readKeyfile(path)
 	if err == nil {
-		var k *Key
-		if k, err = decodeKeyfile(data, repoID, passphrase); err == nil {
-			return k, nil
+		var f *Keyfile
+		if f, err = ParseKeyfile(data, repoID); err == nil {
+			f.path = path
+			return f, nil
 		}
 	}
 	return nil, fmt.Errorf("load key file %q: %w", path, err)
+}
+
+// ParseKeyfile reads the text of a key file of a repository. Errors match ErrKeyfile.
+func ParseKeyfile(text []byte, repoID repository.ID) (*Keyfile, error) {
+	if len(text) > maxKeyfileSize {
+		return nil, invalid("it is longer than %d bytes", maxKeyfileSize)
+	}
+	locked, err := parseKeyfile(text, repoID)
+	if err != nil {
+		return nil, err
+	}
+	return &Keyfile{text: bytes.Clone(text), repoID: repoID, locked: locked}, nil
+}
+
+// Path returns where the file was read from, and nothing for one that was not.
+func (f *Keyfile) Path() string { return f.path }
+
+// Text returns the file's content, which the caller must not change.
+func (f *Keyfile) Text() []byte { return f.text }
+
+// Open returns the key. The error matches ErrWrongPassphrase, or ErrKeyfile if what was locked is malformed.
+func (f *Keyfile) Open(passphrase string) (*Key, error) {
+	packed, err := f.locked.open(passphrase)
+	if err == nil {
+		var k *Key
+		if k, err = decodeKey(packed, f.repoID); err == nil {
+			return k, nil
+		}
+	}
+	if f.path != "" {
+		err = fmt.Errorf("load key file %q: %w", f.path, err)
+	}
+	return nil, err
+}
+
+// Save writes the file to a new one at path, as [Key.SaveKeyfile] does.
+func (f *Keyfile) Save(path string) error { return saveKeyfile(path, f.text, createFile) }
+
+// Replace writes the file in the place of the key file at path, atomically and durably: after an error and after a crash
+// either the old one is there or the new one, whole.
+func (f *Keyfile) Replace(path string) error { return saveKeyfile(path, f.text, replaceKeyfile) }
+
+// ChangePassphrase locks the key in the file at path, which must be this key's, with another passphrase. It replaces
+// the file atomically and durably: after an error and after a crash it can be opened with the old passphrase or with the
+// new one. Copies of the file are not changed, and still open with the old passphrase.
+func (k *Key) ChangePassphrase(path, passphrase string) error {
+	data, err := k.encodeKeyfile(passphrase)
+	if err == nil { // nothing else has this key, so make sure that it can be had back
+		var again *Key
+		if again, err = decodeKeyfile(data, k.repoID, passphrase); err == nil && again.material != k.material {
+			err = errors.New("the new file does not give the key back")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("save key file %q: %w", path, err)
+	}
+	return saveKeyfile(path, data, replaceKeyfile)
+}
+
+// saveKeyfile writes a key file in one way or another, and makes its folder if need be.
+func saveKeyfile(path string, data []byte, write func(string, []byte) error) error {
+	err := MakeDir(filepath.Dir(path))
+	if err == nil {
+		err = write(path, data)
+	}
+	if err != nil {
+		return fmt.Errorf("save key file %q: %w", path, err)
+	}
+	return nil
 }
 
 func readKeyfile(path string) ([]byte, error) {
@@ -123,14 +203,7 @@ func (k *Key) encodeKeyfile(passphrase string) ([]byte, error) {
 	packed = rawpack.AppendRaw(rawpack.AppendRaw(packed, "hash"), digest)
 	packed = rawpack.AppendRaw(rawpack.AppendRaw(packed, "data"), plain)
 
-	out := fmt.Appendf(nil, "%s%v\n", keyfileMagic, k.repoID)
-	text := base64.StdEncoding.EncodeToString(packed)
-	for len(text) > 0 {
-		n := min(foldAt, len(text))
-		out = append(append(out, text[:n]...), '\n')
-		text = text[n:]
-	}
-	return out, nil
+	return keyfileText(k.repoID, packed), nil
 }
 
 func decodeKeyfile(data []byte, repoID repository.ID, passphrase string) (*Key, error) {
@@ -152,6 +225,7 @@ func invalid(format string, args ...any) error {
 
 // lockedKey is what a key file holds, before it is opened with the passphrase.
 type lockedKey struct {
+	packed            []byte // the msgpack with all of it
 	iterations        int64
 	salt, digest, box []byte
 }
@@ -170,7 +244,7 @@ func parseKeyfile(data []byte, repoID repository.ID) (*lockedKey, error) {
 	if err != nil {
 		return nil, invalid("%w", err)
 	}
-	var l lockedKey
+	l := lockedKey{packed: packed}
 	var version int64
 	var alg string
 	r := rawpack.NewReader(packed)

@@ -68,16 +68,11 @@ func OpenKey(o OpenOptions) (*Key, error) {
 		if err != nil {
 			return nil, err
 		}
-		k, err := withPassphrase(o.Ask, fmt.Sprintf("Passphrase for key file %s: ", path), func(p string) (*Key, error) {
-			return LoadKeyfile(path, o.RepositoryID, p)
-		})
+		f, err := ReadKeyfile(path, o.RepositoryID)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := k.Open(nil, o.Envelope); err != nil {
-			return nil, fmt.Errorf("the key in %q does not fit the repository: %w", path, err)
-		}
-		return k, nil
+		return OpenKeyfile(f, o)
 	default:
 		k := NewPlaintext()
 		if _, err := k.Open(nil, o.Envelope); err != nil {
@@ -85,6 +80,30 @@ func OpenKey(o OpenOptions) (*Key, error) {
 		}
 		return k, nil
 	}
+}
+
+// OpenKeyfile opens a key file, and makes sure that its key opens the envelope, if there is one. As in Attic, a key file
+// may have no passphrase, so that the empty one is tried before anybody is asked. Errors are those of OpenKey.
+func OpenKeyfile(f *Keyfile, o OpenOptions) (*Key, error) {
+	name := f.Path()
+	if name == "" {
+		name = "of " + o.Location
+	}
+	var k *Key
+	var err error
+	if _, ok := EnvPassphrase(); !ok {
+		k, err = f.Open("")
+	}
+	if k == nil && (err == nil || errors.Is(err, ErrWrongPassphrase)) {
+		k, err = withPassphrase(o.Ask, fmt.Sprintf("Passphrase for key file %s: ", name), f.Open)
+	}
+	if err != nil || o.Envelope == nil {
+		return k, err
+	}
+	if _, err := k.Open(nil, o.Envelope); err != nil {
+		return nil, fmt.Errorf("the key in %q does not fit the repository: %w", name, err)
+	}
+	return k, nil
 }
 
 // withPassphrase gets passphrases until one is right.

@@ -31,6 +31,31 @@ type UI struct {
 	mu       sync.Mutex
 	answers  *bufio.Reader
 	progress *mpb.Progress // while there is some
+	mode     ProgressMode
+}
+
+// ProgressMode says where progress is shown.
+type ProgressMode int
+
+// The modes. The zero value is what a person expects who has said nothing.
+const (
+	ProgressAuto   ProgressMode = iota // on a terminal
+	ProgressAlways                     // elsewhere too, as a line of its own every few seconds
+	ProgressNever
+)
+
+// SetProgress says where progress is shown from now on.
+func (u *UI) SetProgress(m ProgressMode) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.mode = m
+}
+
+// Watched reports whether somebody follows what is going on, so that it is worth saying what is being waited for.
+func (u *UI) Watched() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.mode == ProgressAlways || u.mode == ProgressAuto && IsTerminal(u.err)
 }
 
 // New returns a UI that shows messages on err and reads answers from in. It asks questions and shows progress only if
@@ -86,15 +111,23 @@ func Printable(s string) string {
 
 // Confirm asks a question whose answer is yes or no. No is the default. Without a terminal it returns ErrNoTerminal.
 func (u *UI) Confirm(ctx context.Context, question string) (bool, error) {
-	line, err := u.ask(ctx, question+" [y/N] ", func() (string, error) {
-		line, err := u.answers.ReadString('\n')
-		if err == io.EOF {
-			err = nil
-		}
-		return line, err
-	})
+	line, err := u.Line(ctx, question+" [y/N] ")
+	if err == io.EOF {
+		err = nil
+	}
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return answer == "y" || answer == "yes", err
+}
+
+// Line asks for a line of text. Without a terminal it returns ErrNoTerminal, and where there is no more input io.EOF.
+func (u *UI) Line(ctx context.Context, prompt string) (string, error) {
+	return u.ask(ctx, prompt, func() (string, error) {
+		line, err := u.answers.ReadString('\n')
+		if err == io.EOF && line != "" {
+			err = nil
+		}
+		return strings.TrimRight(line, "\r\n"), err
+	})
 }
 
 // Passphrase asks for a passphrase, which is not shown. Without a terminal it returns ErrNoTerminal.
@@ -157,21 +190,27 @@ func (u *UI) NewPassphrase(ctx context.Context, prompt string) (string, error) {
 	}
 }
 
+// plainInterval is how often progress is shown where there is no terminal.
+const plainInterval = 5 * time.Second
+
 // Progress shows a line that is renewed a few times a second with what count returns, until stop is called: how many
-// files and bytes are done, and what is at hand. Without a terminal it does nothing.
+// files and bytes are done, and what is at hand. Without a terminal it does nothing, or adds a line every few seconds: see
+// [ProgressMode].
 func (u *UI) Progress(count func() (files, bytes int64, path string)) (stop func()) {
-	if !IsTerminal(u.err) {
-		return func() {}
-	}
 	begin := time.Now()
+	switch {
+	case !u.Watched():
+		return func() {}
+	case !IsTerminal(u.err):
+		return every(plainInterval, func() {
+			files, bytes, path := count()
+			u.Printf("%s", progressLine(files, bytes, path, time.Since(begin), plainWidth))
+		})
+	}
 	p := mpb.New(mpb.WithOutput(u.err), mpb.WithRefreshRate(200*time.Millisecond), mpb.WithAutoRefresh())
 	line := func(s decor.Statistics) string {
 		files, bytes, path := count()
-		text := fmt.Sprintf("%s  %s  %s  ", Plural(files, "file"), Bytes(bytes), Rate(bytes, time.Since(begin)))
-		if room := s.AvailableWidth - len(text) - 1; room > 8 {
-			text += shorten(Printable(path), room)
-		}
-		return text
+		return progressLine(files, bytes, path, time.Since(begin), s.AvailableWidth-1)
 	}
 	bar, err := p.Add(0, mpb.NopStyle().Build(), mpb.PrependDecorators(decor.Any(line)), mpb.BarRemoveOnComplete())
 	if err != nil {
@@ -186,6 +225,45 @@ func (u *UI) Progress(count func() (files, bytes int64, path string)) (stop func
 		u.mu.Unlock()
 		bar.Abort(true)
 		p.Wait()
+	}
+}
+
+// plainWidth is the width of a progress line in characters where no terminal has one.
+const plainWidth = 120
+
+// progressLine writes how far something has come, in at most a number of columns if the path can be cut so far.
+func progressLine(files, bytes int64, path string, d time.Duration, width int) string {
+	text := fmt.Sprintf("%s  %s  %s", Plural(files, "file"), Bytes(bytes), Rate(bytes, d))
+	if room := width - len(text) - 2; room > 8 && path != "" {
+		text += "  " + shorten(oneLine(path), room)
+	}
+	return text
+}
+
+// oneLine is Printable for a line that must stay one.
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", `\x0a`, "\t", `\x09`).Replace(Printable(s))
+}
+
+// every calls show once an interval, until stop is called.
+func every(interval time.Duration, show func()) (stop func()) {
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		t := time.NewTicker(interval)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				show()
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		running.Wait()
 	}
 }
 
