@@ -35,6 +35,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, testEnv(env.WorkDir)...)
 			env.Setenv("GOLDEN", goldenDir)
+			env.Values[lockedKey{}] = locked{}
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -44,9 +45,10 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": runWithCode,
-			"flip": flip,
-			"lock": lock,
+			"code":   runWithCode,
+			"flip":   flip,
+			"lock":   lock,
+			"unlock": unlock,
 		},
 	})
 }
@@ -99,7 +101,10 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(path, data, 0o644))
 }
 
-// lock opens a repository exclusively until the end of the script: lock REPO
+// locked holds the repositories that a script has locked, by path.
+type locked map[string]*repository.Repository
+
+// lock opens a repository exclusively until unlock or the end of the script: lock REPO
 func lock(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: lock REPO")
@@ -107,4 +112,15 @@ func lock(ts *testscript.TestScript, neg bool, args []string) {
 	r, err := repository.Open(context.Background(), ts.MkAbs(args[0]), &repository.Options{Exclusive: true})
 	ts.Check(err)
 	ts.Defer(func() { r.Close() })
+	ts.Value(lockedKey{}).(locked)[args[0]] = r
+}
+
+type lockedKey struct{}
+
+// unlock closes a repository that was locked: unlock REPO
+func unlock(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: unlock REPO")
+	}
+	ts.Check(ts.Value(lockedKey{}).(locked)[args[0]].Close())
 }

@@ -32,6 +32,7 @@ type UI struct {
 	answers  *bufio.Reader
 	progress *mpb.Progress // while there is some
 	mode     ProgressMode
+	interval time.Duration // between two lines of progress where there is no terminal
 }
 
 // ProgressMode says where progress is shown.
@@ -61,7 +62,7 @@ func (u *UI) Watched() bool {
 // New returns a UI that shows messages on err and reads answers from in. It asks questions and shows progress only if
 // both are terminals.
 func New(in io.Reader, err io.Writer) *UI {
-	u := &UI{err: err}
+	u := &UI{err: err, interval: 5 * time.Second}
 	if f, ok := in.(*os.File); ok && IsTerminal(f) && IsTerminal(err) {
 		u.in = f
 		u.answers = bufio.NewReader(f)
@@ -190,9 +191,6 @@ func (u *UI) NewPassphrase(ctx context.Context, prompt string) (string, error) {
 	}
 }
 
-// plainInterval is how often progress is shown where there is no terminal.
-const plainInterval = 5 * time.Second
-
 // Progress shows a line that is renewed a few times a second with what count returns, until stop is called: how many
 // files and bytes are done, and what is at hand. Without a terminal it does nothing, or adds a line every few seconds: see
 // [ProgressMode].
@@ -202,7 +200,7 @@ func (u *UI) Progress(count func() (files, bytes int64, path string)) (stop func
 	case !u.Watched():
 		return func() {}
 	case !IsTerminal(u.err):
-		return every(plainInterval, func() {
+		return every(u.interval, func() {
 			files, bytes, path := count()
 			u.Printf("%s", progressLine(files, bytes, path, time.Since(begin), plainWidth))
 		})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -24,6 +25,60 @@ func TestNobodyIsAskedWithoutATerminal(t *testing.T) {
 	if out.Len() != 0 {
 		t.Errorf("shown: %q", out.String())
 	}
+}
+
+func TestProgressIsShownWithoutATerminalOnDemand(t *testing.T) {
+	var out lockedBuffer
+	u := New(nil, &out)
+	u.interval = time.Millisecond
+	if u.Watched() {
+		t.Error("somebody watches")
+	}
+	u.SetProgress(ProgressNever)
+	u.Progress(func() (int64, int64, string) {
+		t.Error("progress is counted")
+		return 0, 0, ""
+	})()
+	u.SetProgress(ProgressAlways)
+	if !u.Watched() {
+		t.Error("nobody watches")
+	}
+	shown := make(chan bool, 1)
+	stop := u.Progress(func() (int64, int64, string) {
+		select {
+		case shown <- true:
+		default:
+		}
+		return 3, 4_000_000, "a/" + strings.Repeat("long/", 50) + "\n\x1bname"
+	})
+	<-shown
+	stop()
+	u.Printf("afterwards")
+	line, rest, _ := strings.Cut(out.String(), "\n")
+	if !strings.HasPrefix(line, "3 files  4.0 MB  ") || !strings.HasSuffix(line, `ong/\x0a\x1bname`) || len([]rune(line)) > plainWidth {
+		t.Errorf("line %q", line)
+	}
+	if !strings.HasSuffix("\n"+rest, "\nafterwards\n") {
+		t.Errorf("then %q", rest)
+	}
+}
+
+// lockedBuffer is a buffer for several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func TestMessagesCannotControlTheTerminal(t *testing.T) {
