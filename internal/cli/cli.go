@@ -108,7 +108,7 @@ repository, REPO may be left out: see "garret help locations".`,
 // commonFlags defines the flags that every command has.
 func (a *app) commonFlags(flags *pflag.FlagSet) {
 	a.lockWait = time.Second
-	flags.Func("lock-wait", "wait so many `SECONDS` for a repository in use (default 1; negative: for ever)", func(s string) (err error) {
+	flags.Func("lock-wait", "wait `SECONDS` for a repository in use (default 1; negative: for ever)", func(s string) (err error) {
 		a.lockWait, err = parseWait(s)
 		return err
 	})

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
+	"github.com/mattn/go-runewidth"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
@@ -208,7 +209,7 @@ func (u *UI) Progress(count func() (files, bytes int64, path string)) (stop func
 	p := mpb.New(mpb.WithOutput(u.err), mpb.WithRefreshRate(200*time.Millisecond), mpb.WithAutoRefresh())
 	line := func(s decor.Statistics) string {
 		files, bytes, path := count()
-		return progressLine(files, bytes, path, time.Since(begin), s.AvailableWidth-1)
+		return progressLine(files, bytes, path, time.Since(begin), s.AvailableWidth-spareWidth)
 	}
 	bar, err := p.Add(0, mpb.NopStyle().Build(), mpb.PrependDecorators(decor.Any(line)), mpb.BarRemoveOnComplete())
 	if err != nil {
@@ -226,7 +227,11 @@ func (u *UI) Progress(count func() (files, bytes int64, path string)) (stop func
 	}
 }
 
-// plainWidth is the width of a progress line in characters where no terminal has one.
+// spareWidth is how many columns of a terminal are left free: it shows an interrupt as ^C, which moves the line, and one
+// that reaches into the next row could not be wiped out any more.
+const spareWidth = 6
+
+// plainWidth is the width of a progress line in columns where no terminal has one.
 const plainWidth = 120
 
 // progressLine writes how far something has come, in at most a number of columns if the path can be cut so far.
@@ -265,14 +270,14 @@ func every(interval time.Duration, show func()) (stop func()) {
 	}
 }
 
-// shorten cuts out the middle of a text that is longer than a number of characters.
+// shorten cuts out the middle of a text that is wider than a number of columns.
 func shorten(s string, n int) string {
-	r := []rune(s)
-	if len(r) <= n {
+	width := runewidth.StringWidth(s)
+	if width <= n {
 		return s
 	}
 	head := (n - 1) / 2
-	return string(r[:head]) + "…" + string(r[len(r)-(n-1-head):])
+	return runewidth.Truncate(s, head, "") + runewidth.TruncateLeft(s, width-(n-1-head), "…")
 }
 
 // Bytes writes a size for people, in units of 1000.

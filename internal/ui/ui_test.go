@@ -100,6 +100,8 @@ func TestNumbersForPeople(t *testing.T) {
 		Plural(1, "file"):                        "1 file",
 		Plural(12345, "directory"):               "12,345 directories",
 		shorten("a/long/path/to/a/file.txt", 11): "a/lon…e.txt",
+		shorten("漢字の名前が長い", 9):                   "漢字…長い",
+		shorten("漢字の名前が長い", 16):                  "漢字の名前が長い",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
