@@ -282,11 +282,12 @@ func owner(name *string, id uint32) string {
 // has begun counts for times to come, and not for those gone by.
 func listTime(t, now time.Time) string {
 	const day = 24 * time.Hour
-	d := now.Sub(t)
+	d := now.Sub(t) // the greatest or least value, if it is further away than that
+	days := d / day
 	if d < 0 {
-		d = -d + day - 1
+		days = -(d+1)/day + 1
 	}
-	if d/day < 365 {
+	if days < 365 {
 		return t.Format("Jan 02 15:04")
 	}
 	return t.Format("Jan 02  2006")
