@@ -26,6 +26,8 @@ that the archives need. What is found is printed, and the exit code is 1.
 With --repair, mend the repository: damaged files are set aside, and every object in them that is sound is kept. What
 will be done is told before, and done only if the answer is yes; where there is no terminal, only if
 GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING is set.`,
+		Example: `  garret check /backup/photos
+  garret check --repair /backup/photos`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.location(optional(args, 0), false)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"os/signal"
 	"slices"
@@ -107,11 +106,7 @@ repository, REPO may be left out: see "garret help locations".`,
 
 // commonFlags defines the flags that every command has.
 func (a *app) commonFlags(flags *pflag.FlagSet) {
-	a.lockWait = time.Second
-	flags.Func("lock-wait", "wait `SECONDS` for a repository in use (default 1; negative: for ever)", func(s string) (err error) {
-		a.lockWait, err = parseWait(s)
-		return err
-	})
+	flags.Var(newSeconds(&a.lockWait, time.Second), "lock-wait", "how long to wait for a repository in use; -1: for ever")
 	flags.BoolVar(&a.json, "json", false, "print results as JSON: one object, or one line for each item")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "tell what is done, file by file")
 	progress := func(set, unset ui.ProgressMode) func(string) error {
@@ -127,21 +122,6 @@ func (a *app) commonFlags(flags *pflag.FlagSet) {
 	flags.BoolFunc("progress", "show progress, as lines if not on a terminal",
 		progress(ui.ProgressAlways, ui.ProgressNever))
 	flags.BoolFunc("no-progress", "show no progress", progress(ui.ProgressNever, ui.ProgressAuto))
-}
-
-// parseWait reads a time to wait: seconds, or with units as in 2m30s.
-func parseWait(s string) (time.Duration, error) {
-	if n, err := strconv.ParseFloat(s, 64); err == nil {
-		if math.Abs(n) > math.MaxInt64/float64(2*time.Second) || math.IsNaN(n) {
-			return 0, errors.New("that is too long")
-		}
-		return time.Duration(n * float64(time.Second)), nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		return 0, errors.New("it must be a number of seconds, or a time as 2m30s")
-	}
-	return d, nil
 }
 
 // warn tells of something that concerns one file alone.

@@ -32,6 +32,8 @@ What cannot be read is reported and left out, and the exit code is 1.
 A file that has not changed since a former backup by this machine is not read again. What is stored is committed every
 few minutes, and when the backup is interrupted, as an archive whose name ends in .checkpoint; the next backup goes on
 from there.`,
+		Example: `  garret create /backup/photos::monday ~/Pictures
+  garret create --stats "/backup/home::$(date +%F)" ~`,
 		Args: args(2, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.location(args[0], true)

@@ -21,6 +21,8 @@ be. With PATHs, bring back only these and what is in them.
 
 Files that are in the way are replaced. A file of which a part is lost is restored under a name that ends in .damaged,
 with zeros in place of that part; it is reported, and the exit code is 1.`,
+		Example: `  garret extract /backup/photos::monday --target /tmp/back
+  garret extract /backup/photos::monday Pictures/2024/cat.jpg`,
 		Args: args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if target == "" {

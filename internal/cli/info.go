@@ -20,6 +20,8 @@ func (a *app) infoCommand() *cobra.Command {
 		Long: `Tell about a repository or an archive: how much content there is, how much of it remains when it is compressed, and
 how much when each piece is counted once. Of an archive it tells too how much of it is in no other one: so much would
 become free without it.`,
+		Example: `  garret info /backup/photos
+  garret info /backup/photos::monday`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.anyLocation(optional(args, 0))
