@@ -4,7 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+	"time"
 )
 
 // replaceFile writes a file that only its owner can read, atomically and durably. After an error the file is the old one
@@ -66,7 +68,26 @@ func replaceKeyfile(name string, data []byte) error {
 		os.Remove(f.Name())
 		return err
 	}
-	return replaceBy(f, name, data)
+	if err := replaceBy(f, name, data); err != nil {
+		return err
+	}
+	removeLeftovers(filepath.Dir(name))
+	return nil
+}
+
+// removeLeftovers removes the incomplete files that crashes have left. They hold keys, locked with passphrases that somebody
+// may have changed for a reason.
+func removeLeftovers(dir string) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		// One that is younger may be somebody else's who is about to put it in its place.
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > time.Hour {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // tempPrefix begins the names of files that are not complete.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -187,45 +186,4 @@ func FuzzPaper(f *testing.F) {
 			t.Fatalf("%q gave\n%s, and that on paper\n%s: %v", text, k.Text(), paper, err)
 		}
 	})
-}
-
-func TestKeyfileIsReplacedOrLeft(t *testing.T) {
-	dir := t.TempDir()
-	id := repository.ID{7}
-	k, err := NewKeyfile(id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path, link := filepath.Join(dir, "keys", "k"), filepath.Join(dir, "link")
-	if err := k.SaveKeyfile(path, "old"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(path, link); err != nil {
-		t.Fatal(err)
-	}
-	if err := k.ChangePassphrase(link, "new"); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != os.ModeSymlink {
-		t.Errorf("the link is now %v, %v", info.Mode(), err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
-		t.Errorf("the file has %v, %v", info.Mode(), err)
-	}
-	again, err := LoadKeyfile(path, id, "new")
-	if err != nil || again.material != k.material {
-		t.Errorf("%v, %v", again, err)
-	}
-	if _, err := LoadKeyfile(path, id, "old"); !errors.Is(err, ErrWrongPassphrase) {
-		t.Errorf("with the old passphrase: %v", err)
-	}
-	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 1 {
-		t.Errorf("left behind: %v", entries)
-	}
-	if err := k.ChangePassphrase(filepath.Join(dir, "none"), "x"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("without a file: %v", err)
-	}
 }

@@ -2,6 +2,7 @@ package envelope
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,4 +83,54 @@ func TestKilledReplacementLeavesAKeyFile(t *testing.T) {
 		}
 	}
 	t.Logf("the file was the one %d times, the other %d times", seen[0], seen[1])
+}
+
+func TestKeyfileIsReplacedOrLeft(t *testing.T) {
+	dir := t.TempDir()
+	id := repository.ID{7}
+	k, err := NewKeyfile(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, link := filepath.Join(dir, "keys", "k"), filepath.Join(dir, "link")
+	if err := k.SaveKeyfile(path, "old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	leftover, recent := filepath.Join(dir, "keys", tempPrefix+"1"), filepath.Join(dir, "keys", tempPrefix+"2")
+	for _, name := range []string{leftover, recent} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(leftover, time.Time{}, time.Now().Add(-2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.ChangePassphrase(link, "new"); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode().Type() != os.ModeSymlink {
+		t.Errorf("the link is now %v, %v", info.Mode(), err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o640 {
+		t.Errorf("the file has %v, %v", info.Mode(), err)
+	}
+	again, err := LoadKeyfile(path, id, "new")
+	if err != nil || again.material != k.material {
+		t.Errorf("%v, %v", again, err)
+	}
+	if _, err := LoadKeyfile(path, id, "old"); !errors.Is(err, ErrWrongPassphrase) {
+		t.Errorf("with the old passphrase: %v", err)
+	}
+	if entries, _ := os.ReadDir(filepath.Dir(path)); len(entries) != 2 || filepath.Join(dir, "keys", entries[0].Name()) != recent {
+		t.Errorf("left behind: %v", entries)
+	}
+	if err := k.ChangePassphrase(filepath.Join(dir, "none"), "x"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without a file: %v", err)
+	}
 }
