@@ -135,7 +135,9 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 	if err := repo.Commit(ctx); err != nil {
 		return nil, "", err
 	}
-	return &session{app: a, store: true, repo: repo, cat: cat, loc: loc, known: known}, keyfile, nil
+	s := &session{app: a, store: true, repo: repo, cat: cat, loc: loc, known: known}
+	s.tell()
+	return s, keyfile, nil
 }
 
 // openBegun opens a repository in which nothing is yet, as when its making was interrupted or the key file found no

@@ -236,6 +236,9 @@ func (a *app) objects(cmd *cobra.Command, args []string, write bool) (*repositor
 		return nil, nil, &usageError{"no object is named; the usage is: " + cmd.UseLine()}
 	}
 	r, err := a.openStore(cmd.Context(), loc, write)
+	if err == nil {
+		a.say("Repository %q: id %v.", loc, r.ID())
+	}
 	return r, ids, err
 }
 

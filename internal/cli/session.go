@@ -107,12 +107,18 @@ func (a *app) unlock(ctx context.Context, repo *repository.Repository, loc locat
 	if err := known.compare(ctx, a, loc, cat.Manifest.Timestamp, exclusive); err != nil {
 		return nil, err
 	}
-	a.say("Repository %q: id %v, encryption %v, %s.", loc.Repository(), repo.ID(), typ,
-		ui.Plural(int64(len(cat.Manifest.Archives)), "archive"))
 	if exclusive {
 		useNonces(key, repo, known, env)
 	}
-	return &session{app: a, store: exclusive, repo: repo, cat: cat, loc: loc, known: known}, nil
+	s := &session{app: a, store: exclusive, repo: repo, cat: cat, loc: loc, known: known}
+	s.tell()
+	return s, nil
+}
+
+// tell says which repository this is, to who asked for it with --verbose.
+func (s *session) tell() {
+	s.app.say("Repository %q: id %v, encryption %v, %s.", s.loc.Repository(), s.repo.ID(), s.cat.Key.Type(),
+		ui.Plural(int64(len(s.cat.Manifest.Archives)), "archive"))
 }
 
 // openOptions say which repository's key to open, and how to ask for its passphrase.

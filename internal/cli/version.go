@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -12,7 +13,8 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Tell the version of this program",
-		Long: `Tell the version of this program, the system that it was built for, and the version of Go that it was built with.
+		Long: `Tell the version of this program, the system that it was built for, and the version of Go that it was built with. With
+--verbose, list the modules in it too, with their versions.
 
 With --json, an object: "version", "revision" (of the source, if it is known), "os", "arch" and "go".`,
 		Args: args(0, 0),
@@ -26,6 +28,12 @@ With --json, an object: "version", "revision" (of the source, if it is known), "
 				version += " " + v.Revision
 			}
 			_, err := fmt.Fprintf(a.stdout, "garret %s %s/%s %s\n", version, v.OS, v.Arch, v.Go)
+			if info, ok := debug.ReadBuildInfo(); ok && a.verbose {
+				for _, m := range info.Deps {
+					_, moduleErr := fmt.Fprintf(a.stdout, "  %s %s\n", m.Path, m.Version)
+					err = cmp.Or(err, moduleErr)
+				}
+			}
 			return err
 		},
 	}

@@ -90,12 +90,10 @@ func TestPaperKeyFindsMistakes(t *testing.T) {
 			if !strings.Contains("0123456789abcdef", line[j:j+1]) {
 				continue
 			}
-			for _, digit := range "0123456789abcdefx" {
-				if byte(digit) == line[j] {
-					continue
-				}
+			digit := strings.IndexByte("0123456789abcdef", line[j])
+			for _, flip := range []int{1, 2, 4, 8, 15} {
 				changed := bytes.Clone([]byte(line))
-				changed[j] = byte(digit)
+				changed[j] = "0123456789abcdef"[digit^flip]
 				check("another digit", number, append(append(append([]string{}, lines[:i]...), string(changed)), lines[i+1:]...))
 			}
 			if j+1 < len(line) && line[j] != line[j+1] && strings.Contains("0123456789abcdef", line[j+1:j+2]) {
