@@ -6,7 +6,9 @@
 //   - It matches a path as a whole, or from its beginning up to a "/": what matches a folder matches all that is in it.
 //   - With "/" at its end it matches what is in a folder, and not the folder itself.
 //   - The path is the one that was given to the command, without needless dots and slashes, with the names below it added:
-//     /home/ann/x for /home, ../photos/x for ../photos. For the current folder "." it is ./x or x, whichever matches.
+//     /home/ann/x for /home, ../photos/x for ../photos.
+//
+// This alone goes beyond Attic: below the current folder, however that was given, ./x matches as x does, and x as ./x.
 //
 // The prefixes are Borg's. These patterns are held against the path as it is in an archive, home/ann/x, and a "/", "./"
 // or "../" at their own beginning counts for nothing:
@@ -60,6 +62,7 @@ type Pattern struct {
 
 	literal string // what a path must begin with, up to a slash, or be; for attic, prefix and full
 	below   bool   // literal ends in a slash, and itself is not meant
+	dotted  bool   // "./" was taken off the beginning, so that it is for paths below the current folder
 	glob    *globber
 	shell   *sheller
 	regexp  *regexp.Regexp
@@ -83,7 +86,8 @@ func Parse(text string) (*Pattern, error) {
 	var err error
 	switch p.style {
 	case attic:
-		if strings.ContainsAny(rest, "*?[") {
+		p.dotted, rest = withoutDot(rest)
+		if rest == "" || strings.ContainsAny(rest, "*?[") {
 			p.glob, err = newGlob(whole(rest))
 		} else {
 			p.literal, p.below = rest, strings.HasSuffix(rest, "/")
@@ -113,7 +117,7 @@ func (p *Pattern) Match(path string) bool { return p.match(newSubject(path)) }
 // A subject is a path in the forms in which it is held against patterns. All end in a slash.
 type subject struct {
 	given  string
-	bare   string // given, without the "./" that it has below the current folder; else empty
+	bare   string // given, without the "./" that it has if the current folder was given as "."; else empty
 	stored string
 	text   string // see unicode
 }
@@ -151,7 +155,13 @@ func (p *Pattern) match(s *subject) bool {
 	case full:
 		return len(s.stored) == len(p.literal)+1 && below(s.stored, p.literal)
 	}
-	return p.matchAttic(s.given) || s.bare != "" && p.matchAttic(s.bare)
+	if s.bare != "" && p.matchAttic(s.bare) {
+		return true
+	}
+	if p.dotted && (s.given[0] == '/' || strings.HasPrefix(s.given, "./") || strings.HasPrefix(s.given, "../")) {
+		return false
+	}
+	return p.matchAttic(s.given)
 }
 
 func (p *Pattern) matchAttic(path string) bool {
@@ -183,6 +193,19 @@ func stored(path string) string {
 		return "."
 	}
 	return path
+}
+
+// withoutDot takes "./" off the beginning of a pattern, and reports whether it has done so: the pattern is then for paths
+// below the current folder.
+func withoutDot(pattern string) (bool, string) {
+	rest := pattern
+	for strings.HasPrefix(rest, "./") {
+		rest = strings.TrimLeft(rest[2:], "/")
+	}
+	if rest == "." || rest == ".." || strings.HasPrefix(rest, "../") {
+		return false, rest // it is not below
+	}
+	return rest != pattern, rest
 }
 
 // relative returns a path without "/", "./" and "../" at its beginning.
