@@ -80,8 +80,8 @@ func (a *assembly) lacksFirst(e *entry) bool { return e.shared != nil && a.lost[
 
 // add takes one entry.
 func (a *assembly) add(e *entry) {
-	if e.skipped {
-		a.Skipped(e.path)
+	if e.leftOut != nil {
+		a.leaveOut(e)
 		return
 	}
 	if e.err == nil && a.lacksFirst(e) {
@@ -93,9 +93,11 @@ func (a *assembly) add(e *entry) {
 		}
 		a.stats.Warnings++
 		a.Warn(e.path, e.err)
+		a.list(e, StatusError)
 		return
 	}
 	a.count(e)
+	a.list(e, e.storedStatus())
 	if a.Known != nil && e.file != "" {
 		a.Known.Remember(e.file, e.info, e.item)
 	}

@@ -79,9 +79,13 @@ type Options struct {
 	// A symbolic link among Paths is stored as a link, unless its path says that the directory behind it is meant: by a
 	// slash or "." at the end.
 
+	Selection
+
 	// Skip are directories to leave out with all that is in them, as the repository itself. Skipped is told of each.
 	Skip    []fsmeta.FileID
 	Skipped func(path string)
+	// List, if not nil, is told what becomes of each entry, in order, and by the goroutine that calls Warn.
+	List func(Listed)
 	// Warn is told of each entry that is not stored, in order. It is called by one goroutine at a time.
 	Warn func(path string, err error)
 	// Progress, if not nil, counts along.
@@ -139,7 +143,7 @@ func Run(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (
 	if _, ok := cat.Manifest.Archives[o.Name]; ok {
 		return nil, fmt.Errorf("archive %q: %w", o.Name, ErrArchiveExists)
 	}
-	roots, err := findRoots(o.Dir, o.Paths)
+	roots, below, err := o.roots()
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +154,7 @@ func Run(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (
 		store:   store,
 		catalog: cat,
 		roots:   roots,
+		below:   below,
 		chunks:  newChunkStore(store, cat.Key),
 		fail:    cancel,
 		order:   make(chan *entry, 4096),
@@ -206,6 +211,7 @@ type pipeline struct {
 	store   Store
 	catalog *catalog.Catalog
 	roots   []*root
+	below   []*root // those that are met in the walks of roots, if nothing is in the way
 	chunks  *chunkStore
 	fail    context.CancelCauseFunc // ends the run with an error
 	order   chan *entry             // all entries, as they were met

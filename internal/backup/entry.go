@@ -16,7 +16,8 @@ type entry struct {
 	path    string // for messages
 	file    string // absolute
 	err     error  // why it cannot be stored
-	skipped bool   // it is one of Options.Skip
+	leftOut *leftOut
+	stdin   bool // it is the standard input
 	item    *archive.Item
 	info    *fsmeta.Info   // of a regular file, as it was before its content was read
 	shared  *fsmeta.FileID // set if the file has several names

@@ -73,7 +73,10 @@ func (r *reader) cut(ctx context.Context, e *entry, content io.Reader) (int64, e
 	var n int64
 	e.begin()
 	r.chunker.Reset(content)
-	for ctx.Err() == nil {
+	for chunks := 0; ctx.Err() == nil; chunks++ {
+		if chunks > maxChunks {
+			return n, ErrTooManyChunks
+		}
 		data, err := r.chunker.Next()
 		if err == io.EOF {
 			return n, nil

@@ -18,29 +18,68 @@ type walker struct {
 	*pipeline
 	owners fsmeta.Owners
 	links  map[fsmeta.FileID]string // the first name of files that have several
+
+	root    *root            // whose walk it is
+	device  *uint64          // on which the root is; nil: not yet known
+	pending map[string]*root // roots that lie below others and have not been met yet, by path in the archive
+	flat    bool             // directories are not gone into
+	told    []fsmeta.FileID  // those of Options.Skip that have been met
 }
 
 func (w *walker) run(ctx context.Context) {
-	for _, r := range w.roots {
-		parent, name := filepath.Dir(r.file), filepath.Base(r.file)
-		if r.dir {
-			parent, name = r.file, "."
+	for _, r := range w.below {
+		if w.pending == nil {
+			w.pending = map[string]*root{}
 		}
-		d, err := fsmeta.OpenParent(parent)
-		if err != nil {
-			w.order <- &entry{path: r.file, err: err}
-			continue
-		}
-		w.visit(ctx, d, name, r.path)
-		d.Release()
+		w.pending[r.path] = r
 	}
+	for _, r := range w.roots {
+		w.visitRoot(ctx, r)
+	}
+	// What somebody has named is stored, even if the way to it from above is left out.
+	for _, r := range w.below {
+		if w.pending[r.path] != nil {
+			w.visitRoot(ctx, r)
+		}
+	}
+	w.visitList(ctx)
+	w.visitStdin(ctx)
+}
+
+func (w *walker) visitRoot(ctx context.Context, r *root) {
+	parent, name := r.parent()
+	d, err := fsmeta.OpenParent(parent)
+	if err != nil {
+		w.order <- &entry{path: r.file, err: err}
+		return
+	}
+	defer d.Release()
+	w.root, w.device = r, nil
+	w.visit(ctx, d, name, r.path)
 }
 
 // A root is where a walk begins.
 type root struct {
-	file string // its path in the file system
-	path string // and in the archive
-	dir  bool   // it is written as a directory, which a symbolic link does not change
+	given string // its path as it was given, clean
+	file  string // and in the file system
+	path  string // and in the archive
+	dir   bool   // it is written as a directory, which a symbolic link does not change
+}
+
+func newRoot(dir, path string) *root {
+	r := &root{given: filepath.Clean(path), file: filepath.Clean(path), path: SafePath(path), dir: writtenAsDir(path)}
+	if !filepath.IsAbs(path) {
+		r.file = filepath.Join(dir, path)
+	}
+	return r
+}
+
+// parent returns the directory in which a root is, and its name there.
+func (r *root) parent() (dir, name string) {
+	if r.dir {
+		return r.file, "."
+	}
+	return filepath.Dir(r.file), filepath.Base(r.file)
 }
 
 // writtenAsDir reports whether a path means a directory whatever its last name is: it ends in a slash, or in no name.
@@ -52,26 +91,22 @@ func writtenAsDir(path string) bool {
 	return strings.HasSuffix(path, "/") || strings.HasSuffix(path, "/.")
 }
 
-// findRoots returns the roots of a backup, without those that lie below another one.
-func findRoots(dir string, paths []string) ([]*root, error) {
+// findRoots returns the roots of a backup, and apart from them those that lie below another one.
+func findRoots(dir string, paths []string) (roots, below []*root, err error) {
 	first := map[string]*root{} // by path in the archive
-	var roots []*root
 	for _, p := range paths {
-		r := &root{file: filepath.Clean(p), path: SafePath(p), dir: writtenAsDir(p)}
-		if !filepath.IsAbs(p) {
-			r.file = filepath.Join(dir, p)
-		}
+		r := newRoot(dir, p)
 		if other, ok := first[r.path]; !ok {
 			first[r.path] = r
 			roots = append(roots, r)
 		} else if other.file != r.file {
-			return nil, fmt.Errorf("%q and %q: %w, %q", other.file, r.file, ErrSameName, r.path)
+			return nil, nil, fmt.Errorf("%q and %q: %w, %q", other.file, r.file, ErrSameName, r.path)
 		} else if r.dir {
 			other.dir = true
 		}
 	}
 	var clash error
-	below := func(r *root) bool {
+	isBelow := func(r *root) bool {
 		for above := r.path; above != "."; {
 			above = filepath.Dir(above)
 			other, ok := first[above]
@@ -85,7 +120,10 @@ func findRoots(dir string, paths []string) ([]*root, error) {
 				if link != "" {
 					clash = fmt.Errorf("%q: %w, %q", r.file, ErrBelowLink, link)
 				}
-				return err == nil // else the walk tells what is wrong with it
+				if err == nil { // else the walk tells what is wrong with it
+					below = append(below, r)
+				}
+				return err == nil
 			}
 			if _, err := os.Lstat(same); err == nil {
 				clash = fmt.Errorf("%q and %q: %w, %q", same, r.file, ErrSameName, r.path)
@@ -93,8 +131,9 @@ func findRoots(dir string, paths []string) ([]*root, error) {
 		}
 		return false
 	}
-	roots = slices.DeleteFunc(roots, below)
-	return roots, clash
+	roots = slices.DeleteFunc(roots, isBelow)
+	slices.SortStableFunc(below, func(a, b *root) int { return strings.Count(a.path, "/") - strings.Count(b.path, "/") })
+	return roots, below, clash
 }
 
 // linkOnTheWay returns the first symbolic link that the walk of a root meets on its way to what is below it, which it
@@ -140,12 +179,19 @@ func (w *walker) visit(ctx context.Context, parent *fsmeta.Dir, name, path strin
 		return
 	}
 	e := &entry{path: parent.Path(name)}
+	if w.excluded(e, path) {
+		return
+	}
 	info, err := parent.Lstat(name)
 	if err != nil {
 		e.err = err
 		w.order <- e
 		return
 	}
+	if w.elsewhere(e, info) {
+		return
+	}
+	delete(w.pending, path)
 	switch info.Type() {
 	case fsmeta.TypeDir:
 		w.visitDir(ctx, parent, name, path, e)
@@ -159,6 +205,7 @@ func (w *walker) visit(ctx context.Context, parent *fsmeta.Dir, name, path strin
 		e.item = w.newItem(path, info)
 		w.order <- e
 	case fsmeta.TypeSocket: // nothing of it would outlive the program behind it
+		w.leave(e, &leftOut{reason: "a socket"})
 	default:
 		e.err = ErrUnknownType
 		w.order <- e
@@ -189,14 +236,15 @@ func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path st
 		w.order <- e
 		return
 	}
-	if slices.Contains(w.Skip, info.FileID) {
-		e.skipped = true
-		w.order <- e
+	if w.skipped(e, info) || w.elsewhere(e, info) || openErr == nil && w.isCache(e, d) {
 		return
 	}
 	e.item = w.newItem(path, info)
 	dirPath := e.path
 	w.order <- e
+	if w.flat {
+		return
+	}
 	if openErr != nil {
 		w.order <- &entry{path: dirPath, err: openErr}
 		return
@@ -225,6 +273,10 @@ func (w *walker) visitFile(ctx context.Context, parent *fsmeta.Dir, name, path s
 			return
 		}
 		w.links[info.FileID] = path
+	}
+	if w.files == nil { // a dry run
+		w.order <- e
+		return
 	}
 	if w.Known != nil && w.unchanged(ctx, e) {
 		w.order <- e

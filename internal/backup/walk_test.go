@@ -41,7 +41,7 @@ func TestEachFileIsStoredOnceAndUnderItsOwnName(t *testing.T) {
 		{[]string{".", "../a"}, nil},
 		{[]string{"../a/b", "a"}, nil},
 	} {
-		roots, err := findRoots(work, tt.paths)
+		roots, _, err := findRoots(work, tt.paths)
 		var got []string
 		for _, r := range roots {
 			got = append(got, r.path)
@@ -90,7 +90,7 @@ func TestALinkIsFollowedOnlyWhereItsPathSaysSo(t *testing.T) {
 		{dir, []string{"real", "real/missing"}, []string{"real", "real/missing"}},
 		{filepath.Join(dir, "link"), []string{".", "sub"}, []string{"."}},
 	} {
-		roots, err := findRoots(tt.dir, tt.paths)
+		roots, _, err := findRoots(tt.dir, tt.paths)
 		var got []string
 		for _, r := range roots {
 			got = append(got, r.path)

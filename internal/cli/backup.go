@@ -22,7 +22,8 @@ import (
 )
 
 func (a *app) backupCommand() *cobra.Command {
-	return &cobra.Command{
+	var e excludes
+	cmd := &cobra.Command{
 		Use:   "backup [PATH]",
 		Short: "Back a folder up, with nothing to set up before",
 		Long: `Back a folder up, the current one if none is given: what is in it goes to a new archive, named after the folder and
@@ -39,12 +40,14 @@ list of arguments.`,
 		Example: `  garret backup                    the current folder
   garret backup ~/Pictures`,
 		Args: args(0, 1),
-		RunE: a.runBackup,
+		RunE: func(cmd *cobra.Command, args []string) error { return a.runBackup(cmd, optional(args, 0), &e) },
 	}
+	e.add(cmd)
+	return cmd
 }
 
-func (a *app) runBackup(cmd *cobra.Command, args []string) error {
-	path, err := filepath.Abs(optional(args, 0))
+func (a *app) runBackup(cmd *cobra.Command, given string, e *excludes) error {
+	path, err := filepath.Abs(given)
 	if err != nil {
 		return err
 	}
@@ -54,8 +57,12 @@ func (a *app) runBackup(cmd *cobra.Command, args []string) error {
 	}
 	name := filepath.Base(path)
 	o := createOptions{Options: backup.Options{Dir: path, Paths: []string{"."}, Checkpoint: checkpointInterval}}
+	o.Given = filepath.Clean(given)
 	if !info.IsDir() {
-		o.Dir, o.Paths = filepath.Dir(path), []string{name}
+		o.Dir, o.Paths, o.Given = filepath.Dir(path), []string{name}, filepath.Dir(given)
+	}
+	if err := e.set(a, &o.Selection); err != nil {
+		return err
 	}
 	s, err := a.openDefault(cmd)
 	if err != nil {

@@ -97,6 +97,7 @@ repository, REPO may be left out: see "garret help locations".`,
 		a.manCommand(),
 		locationsTopic(),
 		environmentTopic(),
+		patternsTopic(),
 		exitCodesTopic(),
 	)
 	group(root)

@@ -21,6 +21,7 @@ import (
 func (a *app) createCommand() *cobra.Command {
 	var stats bool
 	var o createOptions
+	var sel createSelection
 	cmd := &cobra.Command{
 		Use:   "create [REPO]::ARCHIVE PATH...",
 		Short: "Make an archive of files and folders",
@@ -29,30 +30,57 @@ etc/hosts, ../photos as photos. A symbolic link is stored as a link; with a slas
 
 What cannot be read is reported and left out, and the exit code is 1.
 
+The PATH - is standard input, which becomes a file with the name of --stdin-name. If it cannot be read to its end, nothing
+is stored. But of a program that fails, a shell tells nothing unless it is told to: "set -o pipefail".
+
+The paths in the list of --files-from are stored as they are there: no patterns, and of a folder itself alone, so that
+what "find" has found can be stored and nothing else. A carriage return at the end of a line is not part of the path.
+
+In the name of the archive these are replaced: {hostname}, {user}, {pid}, {now} and {utcnow}, which is the time as
+2006-01-02T15:04:05, and {now:FORMAT} and {utcnow:FORMAT} with a format of strftime. {{ and }} stand for braces.
+
+With --list, each path follows a letter: A a new file, M one that has changed, U one that has not, + one that would be
+stored, i standard input, d a folder, s a symbolic link, h a further name of a file, f a FIFO, c and b devices; E what
+could not be stored; x what was left out, with the pattern that says so and where it stands. With --json it is a line
+with "status", "path", "path_base64" if the path is not UTF-8, and for x "rule" and "origin", or "reason".
+
 A file that has not changed since a former backup by this machine is not read again. What is stored is committed every
 few minutes, and when the backup is interrupted, as an archive whose name ends in .checkpoint; the next backup goes on
 from there.`,
 		Example: `  garret create /backup/photos::monday ~/Pictures
-  garret create --stats "/backup/home::$(date +%F)" ~`,
-		Args: args(2, -1),
+  garret create --stats '/backup/home::{hostname}-{now:%F}' ~ -e '*/.cache/'
+  garret create --dry-run --list /backup/home::test ~ -e '*/.cache/'
+  find . -name '*.go' | garret create --files-from - ::code
+  pg_dump shop | garret create --stdin-name shop.sql '::shop-{now}' -`,
+		Args: args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.location(args[0], true)
 			if err != nil {
 				return err
 			}
-			s, err := a.open(cmd.Context(), loc, true)
+			if loc, err = expandName(loc, placeholders()); err != nil {
+				return err
+			}
+			if err := sel.choose(cmd, a, args[1:], &o.Options); err != nil {
+				return err
+			}
+			s, err := a.open(cmd.Context(), loc, !sel.dryRun)
 			if err != nil {
 				return err
 			}
+			o.Name = loc.Archive
+			if sel.dryRun {
+				return sel.end(a, a.dryRun(cmd.Context(), s, o.Options, stats))
+			}
 			begin := time.Now()
-			o.Name, o.Paths = loc.Archive, args[1:]
 			done, err := a.store(cmd.Context(), s, o)
 			if err == nil && stats {
 				fmt.Fprintf(a.stdout, "%s in %s\n", summary(done), ui.Duration(time.Since(begin)))
 			}
-			return endStore(s, done, err)
+			return sel.end(a, endStore(s, done, err))
 		},
 	}
+	sel.add(cmd)
 	cmd.Flags().BoolVarP(&stats, "stats", "s", false, "print what was stored")
 	cmd.Flags().VarP(newSeconds(&o.Checkpoint, checkpointInterval), "checkpoint-interval", "c",
 		"commit what is stored so far this often; 0: never")
@@ -78,15 +106,7 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 	if u, err := user.Current(); err == nil {
 		o.Username = u.Username
 	}
-	if d, err := fsmeta.OpenDir(s.loc.Path); err == nil {
-		if info, err := d.Lstat("."); err == nil {
-			o.Skip = []fsmeta.FileID{info.FileID}
-		}
-		d.Release()
-	}
-	o.Skipped = func(path string) {
-		a.ui.Printf("garret: %s: left out, as it is the repository itself", quotePath(path))
-	}
+	a.leaveOut(s, &o.Options)
 	o.Warn = a.warn
 	files, err := s.known.files()
 	if err != nil {
@@ -101,8 +121,10 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 		a.saveFiles(files)
 	}
 	o.Progress = new(backup.Progress)
-	stop := a.ui.Progress(o.Progress.Count)
-	defer stop()
+	if o.List == nil || !ui.IsTerminal(a.stdout) { // else two would write to the terminal
+		stop := a.ui.Progress(o.Progress.Count)
+		defer stop()
+	}
 	done, err := backup.Run(ctx, s.repo, s.cat, o.Options)
 	if err == nil {
 		a.saveFiles(files)

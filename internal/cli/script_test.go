@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"garret/repository"
 )
@@ -39,8 +40,11 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond == "root" {
+			switch cond {
+			case "root":
 				return os.Geteuid() == 0, nil
+			case "mounts": // something is mounted on /dev/shm
+				return onOtherDevice("/dev", "/dev/shm"), nil
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
@@ -51,6 +55,12 @@ func TestScripts(t *testing.T) {
 			"unlock": unlock,
 		},
 	})
+}
+
+// onOtherDevice reports whether there are two files, and they are on different file systems.
+func onOtherDevice(a, b string) bool {
+	var sa, sb unix.Stat_t
+	return unix.Lstat(a, &sa) == nil && unix.Lstat(b, &sb) == nil && sa.Dev != sb.Dev
 }
 
 // testEnv is an environment in which nothing of the person's own is read or changed.
