@@ -7,7 +7,7 @@
 //
 // One goroutine walks, a few read, and as many as there are processors seal. What they find out about an entry comes
 // together in the order in which the entries were met, so that the same tree always gives the same stream of items.
-// Memory is bounded by the queues, apart from the table of chunks that this backup has met.
+// Memory is bounded by the queues, apart from the table of chunks that this backup has met, and one of the paths in a list.
 //
 // Nothing that could not be read as a whole is stored as if it were: an entry that cannot be read, or that vanishes or
 // keeps changing meanwhile, is reported and left out, and the rest goes on. An error of the store ends the backup, and

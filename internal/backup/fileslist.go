@@ -15,6 +15,9 @@ import (
 	"garret/internal/fsmeta"
 )
 
+// ErrZeroByte is matched by the error about a list of lines that has a zero byte in it, which no path can have.
+var ErrZeroByte = errors.New("has a zero byte in it")
+
 // maxListed is the greatest length of a line in a list of paths, in bytes. No system takes a path that is as long.
 const maxListed = 64 << 10
 
@@ -43,6 +46,10 @@ func Lines(ctx context.Context, list io.Reader, null bool) iter.Seq2[string, err
 			path := strings.TrimSuffix(string(line), string(end))
 			if !null {
 				path = strings.TrimSuffix(path, "\r")
+				if strings.ContainsRune(path, 0) {
+					yield("", fmt.Errorf("path %d of the list %w", n, ErrZeroByte))
+					return
+				}
 			}
 			if path != "" && !yield(path, nil) || err == io.EOF {
 				return

@@ -116,7 +116,7 @@ func findRoots(dir string, paths []string) (roots, below []*root, err error) {
 			rest, _ := strings.CutPrefix(r.path, above+"/")
 			same := filepath.Join(other.file, rest)
 			if same == r.file {
-				link, err := linkOnTheWay(other, rest)
+				link, err := linkOnTheWay(other, rest, r.dir)
 				if link != "" {
 					clash = fmt.Errorf("%q: %w, %q", r.file, ErrBelowLink, link)
 				}
@@ -137,8 +137,8 @@ func findRoots(dir string, paths []string) (roots, below []*root, err error) {
 }
 
 // linkOnTheWay returns the first symbolic link that the walk of a root meets on its way to what is below it, which it
-// would not follow. The error says that there is no such way.
-func linkOnTheWay(above *root, below string) (string, error) {
+// would not follow; and the link that is there if a directory is meant. The error says that there is no such way.
+func linkOnTheWay(above *root, below string, dir bool) (string, error) {
 	file := above.file
 	info, err := os.Lstat(file)
 	if above.dir {
@@ -153,6 +153,9 @@ func linkOnTheWay(above *root, below string) (string, error) {
 		}
 		file = filepath.Join(file, name)
 		info, err = os.Lstat(file)
+	}
+	if err == nil && dir && info.Mode()&os.ModeSymlink != 0 {
+		return file, nil
 	}
 	return "", err
 }

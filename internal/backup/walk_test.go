@@ -84,6 +84,8 @@ func TestALinkIsFollowedOnlyWhereItsPathSaysSo(t *testing.T) {
 	}{
 		{dir, []string{"link", "link/sub"}, nil},
 		{dir, []string{"real", "real/inside/sub"}, nil},
+		{dir, []string{"real", "real/inside/"}, nil},
+		{dir, []string{"real", "real/inside"}, []string{"real"}},
 		{dir, []string{"link/", "link/sub"}, []string{"link"}},
 		{dir, []string{"link", "link/", "link/sub"}, []string{"link"}},
 		{dir, []string{"link/sub"}, []string{"link/sub"}},

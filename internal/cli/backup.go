@@ -33,12 +33,14 @@ The repository is that of GARRET_REPO. Where that is not set it is $XDG_DATA_HOM
 which is made on first use, and not encrypted, as it is next to what it keeps. For an encrypted one, or one on another
 disk, use "garret init" and set GARRET_REPO.
 
+What is below PATH can be left out with patterns, see "garret help patterns".
+
 With --json, an object: "repository"; "archive", the name of the new archive; "files" and "folders", their numbers;
 "bytes", the size of their content, and "new_bytes", how much of it was new in the repository, as it is stored there;
 "warnings", the number of files that could not be read; "seconds"; and "extract", the command that brings it back, as a
 list of arguments.`,
 		Example: `  garret backup                    the current folder
-  garret backup ~/Pictures`,
+  garret backup -e '*.tmp' ~/Pictures`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error { return a.runBackup(cmd, optional(args, 0), &e) },
 	}

@@ -28,13 +28,16 @@ func (a *app) createCommand() *cobra.Command {
 		Long: `Make an archive of files and folders. Each is stored under its path as it is given, made relative: /etc/hosts as
 etc/hosts, ../photos as photos. A symbolic link is stored as a link; with a slash after it, it is the folder behind it.
 
-What cannot be read is reported and left out, and the exit code is 1.
+What cannot be read is reported and left out, and the exit code is 1. What is below a PATH can be left out with patterns,
+see "garret help patterns"; a PATH that is below another one is stored even if the way to it is left out.
 
 The PATH - is standard input, which becomes a file with the name of --stdin-name. If it cannot be read to its end, nothing
 is stored. But of a program that fails, a shell tells nothing unless it is told to: "set -o pipefail".
 
-The paths in the list of --files-from are stored as they are there: no patterns, and of a folder itself alone, so that
-what "find" has found can be stored and nothing else. A carriage return at the end of a line is not part of the path.
+The paths in the list of --files-from are stored as they are there: nothing in them is special, and a folder is stored
+without what is in it, so that what "find" has found can be stored and nothing else. Patterns of --exclude leave out
+paths of the list. A carriage return at the end of a line is not part of the path; names that have one, or a line feed,
+need --null.
 
 In the name of the archive these are replaced: {hostname}, {user}, {pid}, {now} and {utcnow}, which is the time as
 2006-01-02T15:04:05, and {now:FORMAT} and {utcnow:FORMAT} with a format of strftime. {{ and }} stand for braces.
@@ -42,7 +45,8 @@ In the name of the archive these are replaced: {hostname}, {user}, {pid}, {now} 
 With --list, each path follows a letter: A a new file, M one that has changed, U one that has not, + one that would be
 stored, i standard input, d a folder, s a symbolic link, h a further name of a file, f a FIFO, c and b devices; E what
 could not be stored; x what was left out, with the pattern that says so and where it stands. With --json it is a line
-with "status", "path", "path_base64" if the path is not UTF-8, and for x "rule" and "origin", or "reason".
+with "status", "path", "path_base64" if the path is not UTF-8, and for x "rule" and "origin", or "reason". With --stats
+and --json, a dry run ends with a line with "files", "folders", "others" and "bytes".
 
 A file that has not changed since a former backup by this machine is not read again. What is stored is committed every
 few minutes, and when the backup is interrupted, as an archive whose name ends in .checkpoint; the next backup goes on
@@ -107,6 +111,7 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 		o.Username = u.Username
 	}
 	a.leaveOut(s, &o.Options)
+	a.tellStored(&o.Options)
 	o.Warn = a.warn
 	files, err := s.known.files()
 	if err != nil {

@@ -99,6 +99,7 @@ var kinds = []struct {
 	{catalog.ErrNoManifest, exitError, `"garret check" finds out what is damaged`},
 	{repository.ErrExists, exitError, "choose another path, or empty that one"},
 	{backup.ErrArchiveExists, exitError, "choose another name"},
+	{backup.ErrZeroByte, exitError, "if that is where its paths end, use --null"},
 	{repository.ErrReadOnly, exitError, ""},
 	{syscall.ENOSPC, exitError, "free some space and do it again"},
 	{syscall.EDQUOT, exitError, "free some space and do it again"},

@@ -19,6 +19,7 @@ the folder. Quote patterns, so that the shell leaves them alone.
 
 The path is the one given to the command, without needless dots and slashes, with the names below it added: for the PATH
 /home/ann it is /home/ann/file, for ../photos ../photos/file. Below the current folder, file and ./file are the same.
+For a command that reads an archive it is the path there: home/ann/file.
 
   /home/ann/.cache   that folder, if /, /home or /home/ann is the PATH
   /home/*/.cache/    what is in the folder .cache of anybody, and of deeper ones too

@@ -26,9 +26,9 @@ type excludes struct {
 func (e *excludes) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&e.patterns, "exclude", "e", nil,
-		`leave out what matches this pattern, see "garret help patterns"; may be given several times`)
+		"leave out what matches this `PATTERN`, see \"garret help patterns\"; may be given several times")
 	flags.StringArrayVar(&e.files, "exclude-from", nil,
-		"leave out what matches a pattern in this file, one a line; - is standard input; may be given several times")
+		"leave out what matches a pattern in this `FILE`, one a line; - is standard input; may be given several times")
 	flags.BoolVar(&e.caches, "exclude-caches", false,
 		"leave out folders with a CACHEDIR.TAG, which programs put where what is in it can be made again")
 }
@@ -93,9 +93,9 @@ func (c *createSelection) add(cmd *cobra.Command) {
 	flags.BoolVar(&c.oneFileSystem, "do-not-cross-mountpoints", false,
 		"leave out what is on another file system than the PATH that it is below")
 	flags.StringVar(&c.filesFrom, "files-from", "",
-		"store the paths in this list, one a line, and of folders nothing that is in them; - is standard input")
+		"store the paths in this `FILE`, one a line, and of folders nothing that is in them; - is standard input")
 	flags.BoolVarP(&c.null, "null", "0", false, "in the list of --files-from, each path has a zero byte after it")
-	flags.StringVar(&c.stdinName, "stdin-name", defaultStdinName, "what standard input is stored as, if a PATH is -")
+	flags.StringVar(&c.stdinName, "stdin-name", defaultStdinName, "the `NAME` that standard input is stored as, if a PATH is -")
 	flags.BoolVarP(&c.dryRun, "dry-run", "n", false, "store nothing; with --list, say what would be stored")
 	flags.BoolVar(&c.list, "list", false, "print each path after a letter that says what became of it")
 }
@@ -127,7 +127,7 @@ func (c *createSelection) choose(cmd *cobra.Command, a *app, paths []string, o *
 		}
 		o.FilesFrom = backup.Lines(cmd.Context(), list, c.null)
 	}
-	if c.list || a.verbose {
+	if c.list {
 		o.List = func(l backup.Listed) { c.print(a, l) }
 	}
 	return nil
@@ -138,7 +138,7 @@ func (c *createSelection) check(cmd *cobra.Command, paths []string) error {
 	given := cmd.Flags().Changed
 	list := given("files-from")
 	stdin := 0 // how many want standard input
-	for _, p := range append(paths, append(c.files, c.filesFrom)...) {
+	for _, p := range slices.Concat(paths, c.files, []string{c.filesFrom}) {
 		if p == stdinPath {
 			stdin++
 		}
@@ -172,30 +172,36 @@ type listJSON struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// print tells what became of an entry. Without --list, it is its path if it is stored, for --verbose.
+// print tells what became of an entry.
 func (c *createSelection) print(a *app, l backup.Listed) {
-	stored := l.Status != backup.StatusExcluded && l.Status != backup.StatusError
-	switch {
-	case !c.list:
-		if stored {
-			a.say("%s", l.Path)
-		}
-	case a.json:
+	if a.json {
 		line := listJSON{Status: string(rune(l.Status)), jsonPath: newJSONPath(l.Path), Reason: l.Reason}
 		if l.Rule != nil {
 			line.Rule, line.Origin = l.Rule.Pattern.String(), l.Rule.Origin
 		}
 		c.failed = cmp.Or(c.failed, a.emit(line))
-	default:
-		why := l.Reason
-		if l.Rule != nil {
-			why = l.Rule.String()
+		return
+	}
+	why := l.Reason
+	if l.Rule != nil {
+		why = l.Rule.String()
+	}
+	if why != "" {
+		why = "  (" + why + ")"
+	}
+	_, err := fmt.Fprintf(a.stdout, "%c %s\n", l.Status, a.line(l.Path+why))
+	c.failed = cmp.Or(c.failed, err)
+}
+
+// tellStored tells the paths of what is stored, for --verbose, unless there is a list already.
+func (a *app) tellStored(o *backup.Options) {
+	if o.List != nil || !a.verbose {
+		return
+	}
+	o.List = func(l backup.Listed) {
+		if l.Status != backup.StatusExcluded && l.Status != backup.StatusError {
+			a.say("%s", l.Path)
 		}
-		if why != "" {
-			why = "  (" + why + ")"
-		}
-		_, err := fmt.Fprintf(a.stdout, "%c %s\n", l.Status, a.line(l.Path+why))
-		c.failed = cmp.Or(c.failed, err)
 	}
 }
 
@@ -225,18 +231,33 @@ func (a *app) leaveOut(s *session, o *backup.Options) {
 	}
 }
 
+// dryRunJSON is what a dry run would store, as JSON.
+type dryRunJSON struct {
+	Files  int64 `json:"files"`
+	Dirs   int64 `json:"folders"`
+	Others int64 `json:"others"`
+	Bytes  int64 `json:"bytes"`
+}
+
 // dryRun says what create would store.
 func (a *app) dryRun(ctx context.Context, s *session, o backup.Options, stats bool) error {
 	defer s.Close()
 	a.leaveOut(s, &o)
+	a.tellStored(&o)
 	o.Warn = a.warn
 	done, err := backup.DryRun(ctx, s.cat, o)
 	if err != nil {
 		return err
 	}
-	if stats {
-		fmt.Fprintf(a.stdout, "%s, %s, %s would be stored\n",
+	switch {
+	case stats && a.json:
+		err = a.emit(dryRunJSON{done.Files, done.Dirs, done.Others, done.Bytes})
+	case stats:
+		_, err = fmt.Fprintf(a.stdout, "%s, %s, %s would be stored\n",
 			ui.Plural(done.Files, "file"), ui.Plural(done.Dirs, "folder"), ui.Bytes(done.Bytes))
+	}
+	if err != nil {
+		return err
 	}
 	if done.Warnings > 0 {
 		return errWarnings

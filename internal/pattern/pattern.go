@@ -6,7 +6,7 @@
 //   - It matches a path as a whole, or from its beginning up to a "/": what matches a folder matches all that is in it.
 //   - With "/" at its end it matches what is in a folder, and not the folder itself.
 //   - The path is the one that was given to the command, without needless dots and slashes, with the names below it added:
-//     /home/ann/x for /home, ../photos/x for ../photos.
+//     /home/ann/x for /home, ../photos/x for ../photos. For a command that reads an archive it is the path there.
 //
 // This alone goes beyond Attic: below the current folder, however that was given, ./x matches as x does, and x as ./x.
 //
