@@ -21,39 +21,47 @@ var ErrZeroByte = errors.New("has a zero byte in it")
 // maxListed is the greatest length of a line in a list of paths, in bytes. No system takes a path that is as long.
 const maxListed = 64 << 10
 
+// A PathList returns paths, one after another. If one cannot be had, it returns an error in its place, and is over; so it
+// is when the context is done, even if the next path is still waited for.
+type PathList func(ctx context.Context) iter.Seq2[string, error]
+
 // Lines returns the paths in a list, one a line, or each with a zero byte after it. Of a line a carriage return at its end
 // is no part; a path with one, or with a line feed, needs the zero bytes. Empty paths say nothing.
 //
-// The list is read as it comes. An error ends it.
-func Lines(ctx context.Context, list io.Reader, null bool) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		input := interruptible(ctx, list)
-		defer input.Close()
-		lines := bufio.NewReaderSize(input, maxListed)
-		end := byte('\n')
-		if null {
-			end = 0
+// The list is read as it comes. An error ends it, as the end of the context does.
+func Lines(list io.Reader, null bool) PathList {
+	return func(ctx context.Context) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) { lines(ctx, list, null, yield) }
+	}
+}
+
+func lines(ctx context.Context, list io.Reader, null bool, yield func(string, error) bool) {
+	input := interruptible(ctx, list)
+	defer input.Close()
+	lines := bufio.NewReaderSize(input, maxListed)
+	end := byte('\n')
+	if null {
+		end = 0
+	}
+	for n := 1; ; n++ {
+		line, err := lines.ReadSlice(end)
+		if errors.Is(err, bufio.ErrBufferFull) {
+			err = fmt.Errorf("path %d of the list is longer than 64 KiB", n)
 		}
-		for n := 1; ; n++ {
-			line, err := lines.ReadSlice(end)
-			if errors.Is(err, bufio.ErrBufferFull) {
-				err = fmt.Errorf("path %d of the list is longer than 64 KiB", n)
-			}
-			if err != nil && err != io.EOF {
-				yield("", err)
+		if err != nil && err != io.EOF {
+			yield("", err)
+			return
+		}
+		path := strings.TrimSuffix(string(line), string(end))
+		if !null {
+			path = strings.TrimSuffix(path, "\r")
+			if strings.ContainsRune(path, 0) {
+				yield("", fmt.Errorf("path %d of the list %w", n, ErrZeroByte))
 				return
 			}
-			path := strings.TrimSuffix(string(line), string(end))
-			if !null {
-				path = strings.TrimSuffix(path, "\r")
-				if strings.ContainsRune(path, 0) {
-					yield("", fmt.Errorf("path %d of the list %w", n, ErrZeroByte))
-					return
-				}
-			}
-			if path != "" && !yield(path, nil) || err == io.EOF {
-				return
-			}
+		}
+		if path != "" && !yield(path, nil) || err == io.EOF {
+			return
 		}
 	}
 }
@@ -91,7 +99,7 @@ func (w *walker) visitList(ctx context.Context) {
 		}
 	}()
 	w.flat = true
-	for path, err := range w.FilesFrom {
+	for path, err := range w.FilesFrom(ctx) {
 		if err != nil {
 			w.fail(fmt.Errorf("read the list of files: %w", err))
 			return

@@ -2,7 +2,6 @@ package backup
 
 import (
 	"io"
-	"iter"
 	"slices"
 	"strings"
 
@@ -26,7 +25,7 @@ type Selection struct {
 
 	// FilesFrom are paths to store instead of Paths and Stdin, as Lines reads them: each itself, and nothing that is in it.
 	// One that cannot be stored is reported as if a walk had met it; an error ends the backup. Only Exclude concerns them.
-	FilesFrom iter.Seq2[string, error]
+	FilesFrom PathList
 
 	// Stdin is stored as a regular file with the path StdinName, and must be read to its end without an error: if not, the
 	// backup is one. After a cancellation a goroutine may be left that waits for Stdin.

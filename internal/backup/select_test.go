@@ -12,6 +12,8 @@ import (
 	"testing/iotest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"garret/internal/backup"
 	"garret/internal/envelope"
 	"garret/internal/pattern"
@@ -40,11 +42,9 @@ func TestABackupOfAStandardInputThatSaysNothingCanBeCancelled(t *testing.T) {
 	must(t, err)
 	defer r.Close()
 	defer w.Close()
-	for name, sel := range map[string]func(context.Context) backup.Selection{
-		"content": func(context.Context) backup.Selection { return backup.Selection{Stdin: r, StdinName: "dump"} },
-		"list": func(ctx context.Context) backup.Selection {
-			return backup.Selection{FilesFrom: backup.Lines(ctx, r, false)}
-		},
+	for name, sel := range map[string]backup.Selection{
+		"content": {Stdin: r, StdinName: "dump"},
+		"list":    {FilesFrom: backup.Lines(r, false)},
 	} {
 		s := newMemStore()
 		cat := newCatalog(t, s, envelope.NewPlaintext())
@@ -52,7 +52,7 @@ func TestABackupOfAStandardInputThatSaysNothingCanBeCancelled(t *testing.T) {
 		time.AfterFunc(50*time.Millisecond, cancel)
 		done := make(chan error, 1)
 		go func() {
-			_, err := backup.Run(ctx, s, cat, backup.Options{Name: "x", Selection: sel(ctx)})
+			_, err := backup.Run(ctx, s, cat, backup.Options{Name: "x", Selection: sel})
 			done <- err
 		}()
 		select {
@@ -63,6 +63,34 @@ func TestABackupOfAStandardInputThatSaysNothingCanBeCancelled(t *testing.T) {
 		case <-time.After(time.Minute):
 			t.Fatalf("%s: it is not over after a minute", name)
 		}
+	}
+}
+
+// TestAnErrorOfTheStoreEndsABackupThatWaitsForAPath has a list that goes on only when it is too late.
+func TestAnErrorOfTheStoreEndsABackupThatWaitsForAPath(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	write(t, file, []byte("x"), 0o644, time.Unix(1, 0))
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	defer w.Close()
+	_, err = w.WriteString(file + "\n")
+	must(t, err)
+	s := newMemStore()
+	s.failPut = unix.ENOSPC
+	done := make(chan error, 1)
+	go func() {
+		cat := newCatalog(t, s, envelope.NewPlaintext())
+		_, err := backup.Run(t.Context(), s, cat, backup.Options{Name: "x", Selection: backup.Selection{FilesFrom: backup.Lines(r, false)}})
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it is not over after a minute")
 	}
 }
 

@@ -125,7 +125,7 @@ func (c *createSelection) choose(cmd *cobra.Command, a *app, paths []string, o *
 			}
 			list = f
 		}
-		o.FilesFrom = backup.Lines(cmd.Context(), list, c.null)
+		o.FilesFrom = backup.Lines(list, c.null)
 	}
 	if c.list {
 		o.List = func(l backup.Listed) { c.print(a, l) }
