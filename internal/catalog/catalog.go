@@ -117,7 +117,7 @@ func (c *Catalog) Archives() []Entry {
 func (c *Catalog) Archive(ctx context.Context, name string) (*archive.Archive, error) {
 	ref, ok := c.Manifest.Archives[name]
 	if !ok {
-		return nil, &NoArchiveError{Name: name, Near: c.near(name)}
+		return nil, c.NoArchive(name)
 	}
 	data, err := c.Get(ctx, ref.ID)
 	if err != nil {
@@ -128,6 +128,11 @@ func (c *Catalog) Archive(ctx context.Context, name string) (*archive.Archive, e
 		return nil, fmt.Errorf("read the record of archive %q: %w", name, err)
 	}
 	return a, nil
+}
+
+// NoArchive returns the error about an archive that is not in the manifest.
+func (c *Catalog) NoArchive(name string) *NoArchiveError {
+	return &NoArchiveError{Name: name, Near: c.near(name)}
 }
 
 // NoArchiveError says that there is no archive of a name, and which may have been meant. It matches [ErrNoArchive].

@@ -13,6 +13,7 @@ import (
 	"garret/internal/backup"
 	"garret/internal/catalog"
 	"garret/internal/envelope"
+	"garret/internal/retention"
 	"garret/repository"
 )
 
@@ -100,6 +101,7 @@ var kinds = []struct {
 	{repository.ErrExists, exitError, "choose another path, or empty that one"},
 	{backup.ErrArchiveExists, exitError, "choose another name"},
 	{backup.ErrZeroByte, exitError, "if that is where its paths end, use --null"},
+	{retention.ErrArchiveExists, exitError, "choose another name"},
 	{repository.ErrReadOnly, exitError, ""},
 	{syscall.ENOSPC, exitError, "free some space and do it again"},
 	{syscall.EDQUOT, exitError, "free some space and do it again"},

@@ -3,25 +3,27 @@ package cli
 import (
 	"context"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"garret/internal/ui"
-	"garret/repository"
+	"garret/internal/cache"
 )
 
 func (a *app) infoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "info [REPO][::ARCHIVE]",
 		Short: "Tell about a repository or an archive",
-		Long: `Tell about a repository or an archive: how much content there is, how much of it remains when it is compressed, and
-how much when each piece is counted once. Of an archive it tells too how much of it is in no other one: so much would
-become free without it.`,
-		Example: `  garret info /backup/photos
-  garret info /backup/photos::monday`,
+		Long: `Tell about a repository or an archive: the original size is that of all content and of the lists of files, the
+compressed size what remains of it when it is stored, and the deduplicated size is it with each piece counted once. Of
+an archive that is what no other archive has: so much would become free without it.
+
+An archive that this machine has not seen yet is read for that; what is in the others is known.
+
+With --json, one object is printed: repository, an object with location, id, encryption, archives and objects (their
+numbers); archive, if one is given, an object with name, id, hostname, username, time and command_line; this_archive, if
+one is given, and all_archives, objects with ` + statsJSONHelp + `.`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.anyLocation(optional(args, 0))
@@ -33,116 +35,133 @@ become free without it.`,
 				return err
 			}
 			defer s.Close()
+			var i jsonInfo
 			if loc.Archive != "" {
-				return a.infoArchive(cmd.Context(), s, loc.Archive)
+				if i.Archive, err = s.describeArchive(cmd.Context(), loc.Archive); err != nil {
+					return err
+				}
 			}
-			return a.infoRepository(cmd.Context(), s)
+			if i.Repository, err = s.describe(cmd.Context()); err != nil {
+				return err
+			}
+			chunks, err := s.chunks(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.info(s, i, chunks)
 		},
 	}
 }
 
+// jsonInfo is what is told.
+type jsonInfo struct {
+	Repository jsonRepositoryInfo `json:"repository"`
+	Archive    *jsonArchiveInfo   `json:"archive,omitempty"`
+	This       *jsonStats         `json:"this_archive,omitempty"`
+	All        jsonStats          `json:"all_archives"`
+}
+
+type jsonRepositoryInfo struct {
+	Location   string `json:"location"`
+	ID         string `json:"id"`
+	Encryption string `json:"encryption"`
+	Archives   int    `json:"archives"`
+	Objects    int    `json:"objects"`
+}
+
+type jsonArchiveInfo struct {
+	jsonArchive
+	Hostname    string   `json:"hostname"`
+	Username    string   `json:"username"`
+	CommandLine []string `json:"command_line"`
+}
+
+func (s *session) describe(ctx context.Context) (jsonRepositoryInfo, error) {
+	objects, err := s.repo.Len(ctx)
+	return jsonRepositoryInfo{
+		Location:   s.loc.Repository().String(),
+		ID:         s.repo.ID().String(),
+		Encryption: s.cat.Key.Type().String(),
+		Archives:   len(s.cat.Manifest.Archives),
+		Objects:    objects,
+	}, err
+}
+
+func (s *session) describeArchive(ctx context.Context, name string) (*jsonArchiveInfo, error) {
+	rec, err := s.cat.Archive(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.entry(name)
+	if err != nil {
+		return nil, err
+	}
+	i := &jsonArchiveInfo{
+		jsonArchive: newJSONArchive(e),
+		Hostname:    rec.Hostname, Username: rec.Username, CommandLine: append([]string{}, rec.Cmdline...),
+	}
+	i.Time = rec.Time
+	return i, nil
+}
+
+// info prints what there is to tell. What is damaged is missing in the numbers, which is said.
+func (a *app) info(s *session, i jsonInfo, chunks *cache.Chunks) error {
+	all := chunks.Total()
+	i.All = newJSONStats(all)
+	var this cache.Stats
+	if i.Archive != nil {
+		this, _ = chunks.Archive(s.cat.Manifest.Archives[i.Archive.Name].ID)
+		j := newJSONStats(this)
+		i.This = &j
+	}
+	var err error
+	for _, e := range s.cat.Archives() {
+		if damage := chunks.Damage(e.ID); damage != nil {
+			a.ui.Printf("garret: archive %q is damaged, and not all of it is in the numbers: %s", e.Name, oneLine(damage))
+			err = errWarnings
+		}
+	}
+	switch {
+	case a.json:
+		if err := a.emit(i); err != nil {
+			return err
+		}
+	case i.Archive != nil:
+		a.tellArchive(i, this, all)
+	default:
+		a.tellRepository(i, all)
+	}
+	return err
+}
+
 // field prints one line of what is told.
 func (a *app) field(name, format string, args ...any) {
-	fmt.Fprintf(a.stdout, "%-18s %s\n", name+":", a.text(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(a.stdout, "%s: %s\n", name, a.line(fmt.Sprintf(format, args...)))
 }
 
-func (a *app) infoRepository(ctx context.Context, s *session) error {
-	objects, err := s.repo.Len(ctx)
-	if err != nil {
-		return err
-	}
-	var all sizes
-	for _, e := range s.cat.Archives() {
-		if err := all.add(ctx, s, e.Name); err != nil {
-			return err
-		}
-	}
-	a.field("Repository", "%s", s.loc.Repository())
-	a.field("Id", "%v", s.repo.ID())
-	a.field("Encryption", "%v", s.cat.Key.Type())
-	a.field("Archives", "%d", len(s.cat.Manifest.Archives))
-	a.field("Objects", "%d", objects)
-	all.print(a)
-	return nil
+func (a *app) tellRepository(i jsonInfo, all cache.Stats) {
+	a.field("Repository", "%s", i.Repository.Location)
+	a.field("Id", "%s", i.Repository.ID)
+	a.field("Encryption", "%s", i.Repository.Encryption)
+	a.field("Archives", "%d", i.Repository.Archives)
+	a.field("Objects", "%d", i.Repository.Objects)
+	a.field("Number of files", "%d", all.Files)
+	a.field("Chunks", "%d", all.Chunks)
+	a.printHead()
+	a.printSizes("All archives:", all)
 }
 
-func (a *app) infoArchive(ctx context.Context, s *session, name string) error {
-	rec, err := s.cat.Archive(ctx, name)
-	if err != nil {
-		return err
-	}
-	var one sizes
-	if err := one.add(ctx, s, name); err != nil {
-		return err
-	}
-	own := maps.Clone(one.chunks)
-	for _, e := range s.cat.Archives() {
-		if e.Name == name {
-			continue
-		}
-		var other sizes
-		if err := other.add(ctx, s, e.Name); err != nil {
-			return err
-		}
-		maps.DeleteFunc(own, func(id repository.ID, _ int64) bool {
-			_, shared := other.chunks[id]
-			return shared
-		})
-	}
-	a.field("Name", "%s", rec.Name)
-	a.field("Id", "%v", s.cat.Manifest.Archives[name].ID)
-	a.field("Hostname", "%s", rec.Hostname)
-	a.field("Username", "%s", rec.Username)
-	a.field("Time", "%s", rec.Time.Local().Format(time.ANSIC))
-	quoted := make([]string, len(rec.Cmdline))
-	for i, arg := range rec.Cmdline {
-		quoted[i] = shellQuote(arg)
+func (a *app) tellArchive(i jsonInfo, this, all cache.Stats) {
+	a.field("Name", "%s", i.Archive.Name)
+	a.field("Fingerprint", "%s", i.Archive.ID)
+	a.field("Hostname", "%s", i.Archive.Hostname)
+	a.field("Username", "%s", i.Archive.Username)
+	a.field("Time", "%s", i.Archive.Time.Local().Format(time.ANSIC))
+	quoted := make([]string, len(i.Archive.CommandLine))
+	for n, arg := range i.Archive.CommandLine {
+		quoted[n] = shellQuote(arg)
 	}
 	a.field("Command line", "%s", strings.Join(quoted, " "))
-	one.print(a)
-	a.field("In no other", "%s", ui.Bytes(sum(own)))
-	return nil
-}
-
-// sizes sums up archives.
-type sizes struct {
-	items, content, stored int64
-	chunks                 map[repository.ID]int64 // each once, with its length as stored
-}
-
-func (z *sizes) add(ctx context.Context, s *session, name string) error {
-	rec, err := s.cat.Archive(ctx, name)
-	if err != nil {
-		return err
-	}
-	if z.chunks == nil {
-		z.chunks = map[repository.ID]int64{}
-	}
-	for it, err := range s.cat.Items(ctx, rec) {
-		if err != nil {
-			return err
-		}
-		z.items++
-		for _, c := range it.Chunks {
-			z.content += int64(c.Size)
-			z.stored += int64(c.CSize)
-			z.chunks[c.ID] = int64(c.CSize)
-		}
-	}
-	return nil
-}
-
-func (z *sizes) print(a *app) {
-	a.field("Files and folders", "%d", z.items)
-	a.field("Content", "%s", ui.Bytes(z.content))
-	a.field("Compressed", "%s", ui.Bytes(z.stored))
-	a.field("Deduplicated", "%s", ui.Bytes(sum(z.chunks)))
-}
-
-func sum(chunks map[repository.ID]int64) int64 {
-	var n int64
-	for _, size := range chunks {
-		n += size
-	}
-	return n
+	a.field("Number of files", "%d", this.Files)
+	a.printStats("This archive:", this, all)
 }

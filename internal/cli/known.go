@@ -68,6 +68,11 @@ func (k *known) file() string { return filepath.Join(k.dir, "known.json") }
 // files opens what is known of the files that were stored in the repository. The error is no reason not to use it.
 func (k *known) files() (*cache.Files, error) { return cache.OpenFiles(filepath.Join(k.dir, "files")) }
 
+// chunks opens what is known of the chunks that the repository's archives use.
+func (k *known) chunks(a *app, id repository.ID) *cache.Chunks {
+	return cache.OpenChunks(k.dir, id, func(err error) { a.ui.Printf("garret: %s", oneLine(err)) })
+}
+
 // isAt reports whether the repository is known, and known to be at a location.
 func (k *known) isAt(loc location.Location) bool {
 	return k.record != nil && k.record.Location == loc.Repository().String()

@@ -9,10 +9,14 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"garret/internal/backup"
+	"garret/internal/catalog"
+	"garret/internal/envelope"
 	"garret/repository"
 )
 
@@ -49,10 +53,12 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":   runWithCode,
-			"flip":   flip,
-			"lock":   lock,
-			"unlock": unlock,
+			"archive":    makeArchive,
+			"code":       runWithCode,
+			"flip":       flip,
+			"lock":       lock,
+			"lose-items": loseItems,
+			"unlock":     unlock,
 		},
 	})
 }
@@ -94,6 +100,25 @@ func runWithCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// makeArchive makes an archive as of some time in a repository that is not encrypted: archive REPO NAME TIME PATH
+func makeArchive(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: archive REPO NAME TIME PATH")
+	}
+	at, err := time.Parse("2006-01-02T15:04:05", args[2])
+	ts.Check(err)
+	ctx := context.Background()
+	r, err := repository.Open(ctx, ts.MkAbs(args[0]), &repository.Options{Exclusive: true})
+	ts.Check(err)
+	defer r.Close()
+	env, err := catalog.Manifest(ctx, r)
+	ts.Check(err)
+	cat, err := catalog.New(r, envelope.NewPlaintext(), env)
+	ts.Check(err)
+	_, err = backup.Run(ctx, r, cat, backup.Options{Name: args[1], Time: at, Dir: ts.MkAbs("."), Paths: args[3:]})
+	ts.Check(err)
+}
+
 // flip changes a byte of a file: flip FILE OFFSET, where a negative offset counts from the end.
 func flip(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
@@ -109,6 +134,25 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	data[at] ^= 0x10
 	ts.Check(os.WriteFile(path, data, 0o644))
+}
+
+// loseItems deletes the first chunk of an archive's items from a repository that is not encrypted: lose-items REPO ARCHIVE
+func loseItems(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: lose-items REPO ARCHIVE")
+	}
+	ctx := context.Background()
+	r, err := repository.Open(ctx, ts.MkAbs(args[0]), &repository.Options{Exclusive: true})
+	ts.Check(err)
+	defer r.Close()
+	env, err := catalog.Manifest(ctx, r)
+	ts.Check(err)
+	cat, err := catalog.New(r, envelope.NewPlaintext(), env)
+	ts.Check(err)
+	a, err := cat.Archive(ctx, args[1])
+	ts.Check(err)
+	ts.Check(r.Delete(ctx, a.Items[0]))
+	ts.Check(r.Commit(ctx))
 }
 
 // locked holds the repositories that a script has locked, by path.

@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"garret/internal/cache"
+	"garret/internal/catalog"
+	"garret/internal/location"
+	"garret/internal/retention"
+)
+
+func (a *app) deleteCommand() *cobra.Command {
+	var d deletion
+	cmd := &cobra.Command{
+		Use:   "delete [REPO]::ARCHIVE [ARCHIVE...]",
+		Short: "Delete archives",
+		Long: `Delete archives, and all that no other archive uses. Further archives of the same repository are given by their names,
+or as REPO::ARCHIVE. Either all are deleted or none is.
+
+The room becomes free when the segments are compacted in which the objects were. Those with much that is dead are at
+once, the others by "garret compact".
+
+If an archive that stays is damaged, so that it is not known what it uses, the archives are taken off the list and no
+data is deleted, and the exit code is 1. "garret check --repair" frees it.
+
+With --json, one object is printed: archives, an array of objects with name, id and time; dry_run; deleted and
+all_archives, objects with ` + statsJSONHelp + `; and kept, why no data was deleted, if so.`,
+		Args: args(1, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			loc, names, err := a.archives(args)
+			if err != nil {
+				return err
+			}
+			s, err := a.open(cmd.Context(), loc, !d.dryRun)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			return a.delete(cmd.Context(), s, names, d)
+		},
+	}
+	d.flags(cmd)
+	return cmd
+}
+
+// deletion says how archives are deleted, for the commands that do.
+type deletion struct {
+	dryRun, stats bool
+}
+
+func (d *deletion) flags(cmd *cobra.Command) {
+	cmd.Flags().BoolVarP(&d.dryRun, "dry-run", "n", false, "tell what would be deleted, and delete nothing")
+	cmd.Flags().BoolVarP(&d.stats, "stats", "s", false, "print statistics of what is deleted")
+}
+
+// archives reads arguments that name archives of one repository: the first with its location, the others with it or without.
+func (a *app) archives(args []string) (location.Location, []string, error) {
+	first, err := a.location(args[0], true)
+	if err != nil {
+		var usage *usageError
+		if loc, plain := a.location(args[0], false); plain == nil && errors.As(err, &usage) {
+			err = &usageError{fmt.Sprintf("%v; to delete the repository with all that is in it, remove the folder %q", err, loc.Path)}
+		}
+		return first, nil, err
+	}
+	names := []string{first.Archive}
+	for _, arg := range args[1:] {
+		name := arg
+		if strings.Contains(arg, "::") {
+			loc, err := a.location(arg, true)
+			if err != nil {
+				return first, nil, err
+			}
+			if loc.Repository() != first.Repository() {
+				return first, nil, &usageError{fmt.Sprintf("%q is in another repository than %q", arg, args[0])}
+			}
+			name = loc.Archive
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return first, names, nil
+}
+
+// entry returns what the manifest says of an archive.
+func (s *session) entry(name string) (catalog.Entry, error) {
+	if ref, ok := s.cat.Manifest.Archives[name]; ok {
+		return catalog.Entry{Name: name, ArchiveRef: ref}, nil
+	}
+	return catalog.Entry{}, s.cat.NoArchive(name)
+}
+
+// archiveLine describes an archive as Attic lists it.
+func (a *app) archiveLine(e catalog.Entry) string {
+	return fmt.Sprintf("%-36s %s", a.line(e.Name), e.Time.Local().Format(time.ANSIC))
+}
+
+// delete deletes archives, and reports it.
+func (a *app) delete(ctx context.Context, s *session, names []string, d deletion) error {
+	var entries []catalog.Entry
+	for _, name := range names {
+		e, err := s.entry(name)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, e)
+	}
+	chunks, removed, err := a.remove(ctx, s, names, d.dryRun)
+	if err != nil {
+		return err
+	}
+	if a.json {
+		err = a.emit(newJSONDeletion(entries, removed, chunks.Total(), d))
+	} else {
+		a.tellDeletion(entries, removed, chunks.Total(), d)
+	}
+	if err != nil {
+		return err
+	}
+	return a.endDeletion(removed, d)
+}
+
+// remove deletes archives, or finds out what would be deleted. The table that it returns is that of what is left.
+func (a *app) remove(ctx context.Context, s *session, names []string, dryRun bool) (*cache.Chunks, retention.Removed, error) {
+	chunks, err := s.chunks(ctx)
+	if err != nil {
+		return nil, retention.Removed{}, err
+	}
+	if dryRun {
+		removed, err := retention.Preview(s.cat, chunks, names)
+		return chunks, removed, err
+	}
+	removed, err := retention.Remove(ctx, s.repo, s.cat, chunks, names)
+	if err != nil {
+		return nil, removed, fmt.Errorf("delete from repository %q: %w", s.loc.Repository(), err)
+	}
+	a.saveChunks(chunks)
+	return chunks, removed, nil
+}
+
+func (a *app) tellDeletion(entries []catalog.Entry, removed retention.Removed, all cache.Stats, d deletion) {
+	for _, e := range entries {
+		switch {
+		case d.dryRun:
+			fmt.Fprintf(a.stdout, "Would delete:     %s\n", a.archiveLine(e))
+		case a.verbose:
+			fmt.Fprintf(a.stdout, "Deleted archive:  %s\n", a.archiveLine(e))
+		}
+	}
+	if d.stats {
+		a.printStats("Deleted data:", negated(removed.Stats), all)
+	}
+}
+
+// endDeletion tells why what is deleted still takes room, if so.
+func (a *app) endDeletion(removed retention.Removed, d deletion) error {
+	var incomplete *cache.IncompleteError
+	if !errors.As(removed.Kept, &incomplete) {
+		return nil
+	}
+	what := "The data that nobody else uses was not deleted"
+	if d.dryRun {
+		what = "The data that nobody else uses would not be deleted"
+	}
+	a.ui.Printf("garret: %s: archive %q is damaged, and may need it (%s); \"garret check --repair\" mends it, and frees the data",
+		what, incomplete.Archive, oneLine(incomplete.Err))
+	return errWarnings
+}
+
+// jsonDeletion is what was deleted, or would be.
+type jsonDeletion struct {
+	Archives []jsonArchive `json:"archives"`
+	DryRun   bool          `json:"dry_run"`
+	Deleted  jsonStats     `json:"deleted"`
+	All      jsonStats     `json:"all_archives"`
+	Kept     string        `json:"kept,omitempty"`
+}
+
+// jsonArchive is an archive as the manifest has it.
+type jsonArchive struct {
+	Name string    `json:"name"`
+	ID   string    `json:"id"`
+	Time time.Time `json:"time"`
+}
+
+func newJSONArchive(e catalog.Entry) jsonArchive { return jsonArchive{e.Name, e.ID.String(), e.Time} }
+
+func newJSONDeletion(entries []catalog.Entry, removed retention.Removed, all cache.Stats, d deletion) jsonDeletion {
+	j := jsonDeletion{
+		Archives: []jsonArchive{}, DryRun: d.dryRun, Deleted: newJSONStats(removed.Stats), All: newJSONStats(all),
+	}
+	for _, e := range entries {
+		j.Archives = append(j.Archives, newJSONArchive(e))
+	}
+	if removed.Kept != nil {
+		j.Kept = oneLine(removed.Kept)
+	}
+	return j
+}

@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"garret/internal/retention"
+)
+
+func (a *app) renameCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rename [REPO]::OLD NEW",
+		Short: "Give an archive another name",
+		Args:  args(2, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			loc, err := a.location(args[0], true)
+			if err != nil {
+				return err
+			}
+			name := args[1]
+			if strings.Contains(name, "::") {
+				to, err := a.location(name, true)
+				if err != nil {
+					return err
+				}
+				if to.Repository() != loc.Repository() {
+					return &usageError{fmt.Sprintf("%q is in another repository than %q", name, args[0])}
+				}
+				name = to.Archive
+			}
+			s, err := a.open(cmd.Context(), loc, true)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			if _, err := s.entry(loc.Archive); err != nil {
+				return err
+			}
+			chunks, err := s.chunks(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := retention.Rename(cmd.Context(), s.repo, s.cat, chunks, loc.Archive, name); err != nil {
+				return fmt.Errorf("rename archive %q: %w", loc.Archive, err)
+			}
+			a.saveChunks(chunks)
+			return nil
+		},
+	}
+}
