@@ -364,11 +364,13 @@ func (c *Chunks) Unseen(m *archive.Manifest) (names []string) {
 	return names
 }
 
+var errUnseen = errors.New("it has not been read")
+
 // Damage returns why an archive is not known in full, or nil if it is.
 func (c *Chunks) Damage(id repository.ID) error {
 	e := c.archives[id]
 	if e == nil {
-		return errors.New("it has not been read")
+		return errUnseen
 	}
 	return e.damage
 }
@@ -391,11 +393,12 @@ func (e *IncompleteError) Unwrap() error { return e.Err }
 // Unused returns the objects that no archive will need once those with the given names are deleted from a manifest, and what
 // these archives hold. An object of an archive that is damaged may not be in the repository.
 //
-// If an archive that will be left is not known in full, the objects are none, and the error is an IncompleteError. The
-// statistics are right even then.
+// If an archive that will be left is not known in full, or nothing is known of one that goes, the objects are none, and the
+// error is an IncompleteError. The statistics are then those of what is known, without what is unused.
 func (c *Chunks) Unused(m *archive.Manifest, names []string) ([]repository.ID, Stats, error) {
 	left := maps.Clone(m.Archives)
 	gone := map[repository.ID]bool{}
+	var incomplete error
 	for _, name := range names {
 		ref, ok := left[name]
 		if !ok {
@@ -403,6 +406,9 @@ func (c *Chunks) Unused(m *archive.Manifest, names []string) ([]repository.ID, S
 		}
 		delete(left, name)
 		gone[ref.ID] = true
+		if c.archives[ref.ID] == nil {
+			incomplete = &IncompleteError{Archive: name, Err: errUnseen}
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(left)) {
 		delete(gone, left[name].ID) // it has another name, by which it stays
@@ -426,8 +432,12 @@ func (c *Chunks) Unused(m *archive.Manifest, names []string) ([]repository.ID, S
 	}
 	for _, name := range slices.Sorted(maps.Keys(left)) {
 		if err := c.Damage(left[name].ID); err != nil {
-			return nil, stats, &IncompleteError{Archive: name, Err: err}
+			incomplete = &IncompleteError{Archive: name, Err: err}
+			break
 		}
+	}
+	if incomplete != nil {
+		return nil, stats, incomplete
 	}
 	var ids []repository.ID
 	for row, n := range uses {

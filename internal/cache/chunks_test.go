@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -660,6 +661,70 @@ func TestErrorsOfTheStoreAreNoDamage(t *testing.T) {
 	}
 	r.sync(c)
 	r.verify(c)
+}
+
+// dying is a store that fails after a number of reads.
+type dying struct {
+	catalog.Store
+	left int
+}
+
+func (d *dying) Get(ctx context.Context, id repository.ID) ([]byte, error) {
+	if d.left--; d.left < 0 {
+		return nil, errors.New("no answer")
+	}
+	return d.Store.Get(ctx, id)
+}
+
+func TestWhatWasReadBeforeAnErrorIsKnown(t *testing.T) {
+	r := newTestRepo(t)
+	dir := t.TempDir()
+	for i := range 4 {
+		r.create(fmt.Sprintf("a%d", i), []int{1, 2 + i})
+	}
+	c := r.open(dir)
+	var last Progress
+	err := c.Sync(t.Context(), &dying{r.store, 5}, r.cat, func(p Progress) { last = p })
+	if err == nil || last.Done != 2 || last.Total != 4 || last.Archive != "a2" || last.Items != 4 {
+		t.Errorf("%v at %+v", err, last)
+	}
+	r.save(c)
+	c = r.open(dir)
+	if unseen := c.Unseen(r.cat.Manifest); !slices.Equal(unseen, []string{"a2", "a3"}) {
+		t.Errorf("%q are unseen", unseen)
+	}
+	r.sync(c)
+	r.verify(c)
+}
+
+// TestChunksAreLookedUpWhileOthersAreAdded is for the race detector.
+func TestChunksAreLookedUpWhileOthersAreAdded(t *testing.T) {
+	r := newTestRepo(t)
+	r.create("a", []int{1, 2, 3})
+	dir := t.TempDir()
+	c := r.open(dir)
+	r.sync(c)
+	r.save(c)
+	c = r.open(dir)
+	want := r.chunk(2)
+	var looking sync.WaitGroup
+	for range 4 {
+		looking.Go(func() {
+			for range 1000 {
+				if got, ok := c.Lookup(want.ID); !ok || got != want {
+					t.Errorf("got %v, %v", got, ok)
+				}
+			}
+		})
+	}
+	u := c.NewUses()
+	for i := range 3000 {
+		u.Add(archive.Chunk{ID: repository.ID{byte(i), byte(i >> 8), 1}, Size: 1, CSize: 1})
+		if i%1000 == 0 {
+			c.Add(archive.Chunk{ID: repository.ID{byte(i >> 8), 2}, CSize: 1}, u)
+		}
+	}
+	looking.Wait()
 }
 
 func TestAnArchiveOfTwoNamesStaysByTheOther(t *testing.T) {

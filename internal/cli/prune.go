@@ -148,7 +148,7 @@ func (a *app) tellPruning(plan []retention.Decision, removed retention.Removed, 
 		case !d.Keep && p.dryRun:
 			what = "Would prune:     "
 		case !d.Keep:
-			what = "Pruned archive:  "
+			what = "Pruning archive: "
 		}
 		switch {
 		case p.explain:
