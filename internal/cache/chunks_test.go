@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -252,7 +253,11 @@ func TestTablesAgreeWithTheArchives(t *testing.T) {
 		dirs[i] = filepath.Join(t.TempDir(), "cache")
 	}
 	made := 0
-	for range 300 {
+	steps := 300
+	if testing.Short() {
+		steps = 50
+	}
+	for range steps {
 		switch names := r.names(); {
 		case len(names) > 0 && rnd.IntN(10) < 4:
 			rnd.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
@@ -392,7 +397,11 @@ func TestDamagedFilesAreNoticed(t *testing.T) {
 	if err != nil || len(files) != 3 { // the lock is one of them
 		t.Fatalf("%q, %v", files, err)
 	}
-	for range 400 {
+	times := 400
+	if testing.Short() {
+		times = 50
+	}
+	for range times {
 		bad := t.TempDir()
 		if err := os.CopyFS(bad, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
@@ -471,6 +480,7 @@ func TestRunsThatCannotBeAreDamage(t *testing.T) {
 		"far beyond":   {v(1<<63, 1<<63), false},
 		"gap too long": {v(0, 4, 5, 0), false},
 		"no length":    {v(3), false},
+		"length 0":     {v(8, 0), false},
 		"half a gap":   {[]byte{0x80}, false},
 		"no number":    {slices.Repeat([]byte{0xff}, 20), false},
 	} {
@@ -754,4 +764,50 @@ func TestTheManifestIsNeverUnused(t *testing.T) {
 	if err != nil || !slices.Equal(ids, []repository.ID{{7}}) {
 		t.Errorf("%v, %v", ids, err)
 	}
+}
+
+// FuzzChunks reads files whose checksums are right, with anything in them.
+func FuzzChunks(f *testing.F) {
+	dir := f.TempDir()
+	c := OpenChunks(dir, repository.ID{1}, func(err error) { f.Fatal(err) })
+	for i := range 3 {
+		u := c.NewUses()
+		for j := range 20 {
+			u.Add(archive.Chunk{ID: repository.ID{byte(j * (i + 1)), 1}, Size: 1, CSize: 1})
+		}
+		c.Add(archive.Chunk{ID: repository.ID{byte(i), 2}, Size: 1, CSize: 1}, u)
+	}
+	if err := c.Save(); err != nil {
+		f.Fatal(err)
+	}
+	root, err := os.ReadFile(filepath.Join(dir, rootName))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(root[:len(root)-sha256.Size])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		c := &Chunks{repo: repository.ID{1}}
+		c.reset()
+		c.disk.root = sha256.Sum256(body)
+		if c.parseRoot(append(body, c.disk.root[:]...)) != nil || c.disk.rows > 1<<20 {
+			return
+		}
+		c.rows.loaded = make([]byte, c.disk.rows*rowSize)
+		c.count()
+		for row, n := range c.counts {
+			if n < 0 || int(n) > len(c.archives) {
+				t.Fatalf("%d archives of %d use row %d", n, len(c.archives), row)
+			}
+		}
+		again := c.encodeRoot(c.disk)
+		if len(again) != len(body) {
+			t.Fatalf("%d bytes became %d", len(body), len(again))
+		}
+		before := c.Total()
+		c.renumber()
+		if after := c.Total(); after != before {
+			t.Fatalf("%+v became %+v", before, after)
+		}
+	})
 }

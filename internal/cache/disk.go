@@ -167,9 +167,9 @@ func (c *Chunks) parseRoot(root []byte) error {
 // validRuns reports whether all runs are of rows that there are.
 func validRuns(runs []byte, rows uint32) bool {
 	for at := uint64(0); len(runs) > 0; {
-		for range 2 {
+		for i := range 2 { // the gap, and the length, which is not 0
 			v, n := binary.Uvarint(runs)
-			if n <= 0 || v > uint64(rows) {
+			if n <= 0 || v > uint64(rows) || i == 1 && v == 0 {
 				return false
 			}
 			at += v
