@@ -26,16 +26,17 @@ var ErrIncomplete = errors.New("the archive is not known in full")
 // is a list of rows, one for every chunk, and for every archive the runs of rows that it uses. How many archives use a row is
 // counted when the table is loaded and written down nowhere, so that no count can be wrong.
 //
-//	chunks           magic "garret chunks 1\n" | repository's id [32] | generation u64 | rows u32 | archives u32 |
+//	garret.chunks    magic "garret chunks 1\n" | repository's id [32] | generation u64 | rows u32 | archives u32 |
 //	                 sums [ceil(rows / 65536)] u32 | archives | SHA-256 of all before
 //	  sum            CRC-32C of 65,536 rows, the last one of the rest
 //	  archive        id [32] | files u64 | original u64 | compressed u64 | length of the runs in bytes u32 | runs
 //	  run            gap uvarint | length uvarint: so many rows not in use, then so many that are
-//	chunks.<generation, 16 hex digits>
+//	garret.chunks.<generation, 16 hex digits>
 //	                 rows: id [32] | size u32 | csize u32
-//	chunks.lock      locked while the two are written
+//	garret.chunks.lock
+//	                 locked while the two are written
 //
-// All integers are little-endian. Rows are appended, behind those that the file chunks speaks of; then that file is replaced
+// All integers are little-endian. Rows are appended, behind those that garret.chunks speaks of; then that file is replaced
 // as a whole. So a reader needs no lock, and a crash leaves the table as it was, or with rows at its end that nothing speaks
 // of. Nothing is synced: what a power failure tears is noticed by the checksums. Two processes that change the table at a time
 // do not mix: who comes second finds another table than the one it began with, and leaves it.

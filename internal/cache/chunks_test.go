@@ -393,7 +393,7 @@ func TestDamagedFilesAreNoticed(t *testing.T) {
 	c := r.open(dir)
 	r.sync(c)
 	r.save(c)
-	files, err := filepath.Glob(filepath.Join(dir, "chunks*"))
+	files, err := filepath.Glob(filepath.Join(dir, rootName+"*"))
 	if err != nil || len(files) != 3 { // the lock is one of them
 		t.Fatalf("%q, %v", files, err)
 	}
@@ -443,7 +443,7 @@ func TestDamagedFilesAreNoticed(t *testing.T) {
 		r.verify(c)
 		r.save(c)
 		r.verify(r.open(bad)) // all is well again
-		if left, err := filepath.Glob(filepath.Join(bad, "chunks*")); err != nil || len(left) != 3 {
+		if left, err := filepath.Glob(filepath.Join(bad, rootName+"*")); err != nil || len(left) != 3 {
 			t.Fatalf("%q, %v", left, err)
 		}
 	}

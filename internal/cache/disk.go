@@ -21,10 +21,10 @@ import (
 	"garret/repository"
 )
 
-// The files of the table. See Chunks.
+// The files of the table. See Chunks. Attic has a file chunks of its own in such a folder, which may be the same.
 const (
-	rootName  = "chunks"
-	lockName  = "chunks.lock"
+	rootName  = "garret.chunks"
+	lockName  = "garret.chunks.lock"
 	magic     = "garret chunks 1\n"
 	blockRows = 1 << 16
 
@@ -34,7 +34,7 @@ const (
 
 // onDisk is what of the table is on disk.
 type onDisk struct {
-	root       [sha256.Size]byte // the checksum in the file chunks; zero: there was none
+	root       [sha256.Size]byte // the checksum in the file garret.chunks; zero: there was none
 	generation uint64            // of the file with the rows; 0: there is none that can be added to
 	rows       int               // in it
 	sums       []uint32          // of its blocks
@@ -113,7 +113,7 @@ func readBounded(path string, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, most))
 }
 
-// parseRoot reads the file chunks, which may hold anything.
+// parseRoot reads the file garret.chunks, which may hold anything.
 func (c *Chunks) parseRoot(root []byte) error {
 	if len(root) < headerSize+sha256.Size || string(root[:len(magic)]) != magic {
 		return errDamaged
@@ -260,7 +260,7 @@ func (c *Chunks) lock() (unlock func(), err error) {
 	}
 }
 
-// rootNow returns the checksum in the file chunks as it is now.
+// rootNow returns the checksum in the file garret.chunks as it is now.
 func (c *Chunks) rootNow() (sum [sha256.Size]byte, err error) {
 	f, err := os.Open(filepath.Join(c.dir, rootName))
 	if errors.Is(err, fs.ErrNotExist) {

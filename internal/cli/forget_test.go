@@ -11,7 +11,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -267,6 +269,92 @@ func TestBorgReadsWhatIsLeft(t *testing.T) {
 	for path, want := range f.archives[name] {
 		if got, err := os.ReadFile(filepath.Join(out, path)); err != nil || string(got) != want {
 			t.Errorf("%s: %d bytes instead of %d, %v", path, len(got), len(want), err)
+		}
+	}
+}
+
+// program returns the path of this test's program under the name by which it is garret.
+func program(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "garret")
+	if err := os.Symlink(self, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestKilledDeletionsAreDoneOrNot kills processes that delete, at any time.
+func TestKilledDeletionsAreDoneOrNot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts many processes")
+	}
+	garretPath := program(t)
+	f := newForgetting(t, "none")
+	killed := 0
+	for i := range 20 {
+		for len(f.archives) < 4 {
+			f.change()
+			f.made++
+			name := fmt.Sprintf("a-%d", f.made)
+			garret(t, "create", f.repo+"::"+name, "tree")
+			f.archives[name] = maps.Clone(f.tree)
+		}
+		f.client()
+		names := f.some()
+		cmd := exec.Command(garretPath, slices.Concat([]string{"delete", f.repo + "::" + names[0]}, names[1:])...)
+		f.check(cmd.Start())
+		time.Sleep(time.Duration(f.rnd.IntN(120)) * time.Millisecond)
+		f.check(cmd.Process.Kill())
+		if cmd.Wait() != nil {
+			killed++
+		}
+		left := strings.Fields(garret(t, "list", "--short", f.repo))
+		gone := 0
+		for _, name := range names {
+			if !slices.Contains(left, name) {
+				gone++
+				delete(f.archives, name)
+			}
+		}
+		if gone != 0 && gone != len(names) {
+			t.Fatalf("round %d: %d of %d archives are deleted", i, gone, len(names))
+		}
+		f.verify()
+		f.verifyObjects()
+		garret(t, "info", f.repo)
+	}
+	t.Logf("%d of 20 were killed before they were done", killed)
+}
+
+// TestSeveralReadersBringOneTableUpToDate runs info in several processes that all know nothing.
+func TestSeveralReadersBringOneTableUpToDate(t *testing.T) {
+	garretPath := program(t)
+	f := newForgetting(t, "none")
+	for i := range 4 {
+		f.change()
+		garret(t, "create", fmt.Sprintf("%s::a-%d", f.repo, i), "tree")
+	}
+	want := garret(t, "info", f.repo)
+	for range 3 {
+		f.Setenv("GARRET_CACHE_DIR", t.TempDir())
+		var running sync.WaitGroup
+		for range 5 {
+			running.Go(func() {
+				cmd := exec.Command(garretPath, "info", f.repo)
+				var stderr strings.Builder
+				cmd.Stderr = &stderr
+				if out, err := cmd.Output(); err != nil || string(out) != want || stderr.Len() > 0 {
+					t.Errorf("%v: %s%s", err, out, stderr.String())
+				}
+			})
+		}
+		running.Wait()
+		if got := garret(t, "info", f.repo); got != want {
+			t.Errorf("got %s", got)
 		}
 	}
 }

@@ -65,8 +65,11 @@ func (a *app) lookUp(id repository.ID) (*known, error) {
 
 func (k *known) file() string { return filepath.Join(k.dir, "known.json") }
 
-// files opens what is known of the files that were stored in the repository. The error is no reason not to use it.
-func (k *known) files() (*cache.Files, error) { return cache.OpenFiles(filepath.Join(k.dir, "files")) }
+// files opens what is known of the files that were stored in the repository. The error is no reason not to use it. Attic has
+// a file of its own by the name of files in such a folder, which may be the same.
+func (k *known) files() (*cache.Files, error) {
+	return cache.OpenFiles(filepath.Join(k.dir, "garret.files"))
+}
 
 // chunks opens what is known of the chunks that the repository's archives use.
 func (k *known) chunks(a *app, id repository.ID) *cache.Chunks {
