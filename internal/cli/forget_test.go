@@ -215,7 +215,7 @@ func (f *forgetting) verifyObjects() {
 // TestNothingIsLostAndNothingIsLeft lets two clients create, delete, prune and rename, whose caches are lost at times or put
 // back to what they were. After each step every archive must be whole, and every object needed.
 func TestNothingIsLostAndNothingIsLeft(t *testing.T) {
-	steps := 80
+	steps := 60
 	if testing.Short() {
 		steps = 15
 	}
