@@ -19,6 +19,8 @@ remove these segments. It may be interrupted at any time.
 Every command that stores or deletes does so with segments of which a quarter is not needed. It takes no key.
 
 With --json, one object is printed: freed, in bytes, with --dry-run about; and dry_run.`,
+		Example: `  garret compact /backup/photos
+  garret compact --dry-run /backup/photos`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.location(optional(args, 0), false)

@@ -32,6 +32,8 @@ data is deleted, and the exit code is 1. "garret check --repair" frees it.
 
 With --json, one object is printed: archives, an array of objects with name, id and time; dry_run; deleted and
 all_archives, objects with ` + statsJSONHelp + `; and kept, why no data was deleted, if so.`,
+		Example: `  garret delete /backup/photos::monday
+  garret delete --dry-run --stats /backup/photos::monday tuesday wednesday`,
 		Args: args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, names, err := a.archives(args)

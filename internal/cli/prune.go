@@ -38,8 +38,8 @@ With --json, one object is printed: archives, an array of objects with name, id,
 keeps it) and number (how many the rule has kept, with this one), from the newest on; dry_run; deleted and all_archives,
 objects with ` + statsJSONHelp + `; and kept, why no
 data was deleted, if so.`,
-		Example: `  garret prune --keep-within 2d -d 7 -w 4 -m -1 --prefix home- /backups
-  garret prune -n --explain -d 7 /backups`,
+		Example: `  garret prune --keep-within 2d -d 7 -w 4 -m -1 --prefix home- /backup/photos
+  garret prune --dry-run --explain -d 7 /backup/photos`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.location(optional(args, 0), false)

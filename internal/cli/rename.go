@@ -11,9 +11,12 @@ import (
 
 func (a *app) renameCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "rename [REPO]::OLD NEW",
-		Short: "Give an archive another name",
-		Args:  args(2, 2),
+		Use:               "rename [REPO]::OLD NEW",
+		Short:             "Give an archive another name",
+		Long:              `Give an archive another name. What is in it, and its time, stay as they are.`,
+		Example:           `  garret rename /backup/photos::monday before-the-move`,
+		Args:              args(2, 2),
+		ValidArgsFunction: a.completeArchives,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.location(args[0], true)
 			if err != nil {
