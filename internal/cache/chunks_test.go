@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,11 +43,11 @@ func newRandom(t *testing.T) *rand.Rand {
 // objects is a repository in memory, which counts what is read.
 type objects struct {
 	m     map[repository.ID][]byte
-	reads int
+	reads atomic.Int32
 }
 
 func (o *objects) Get(_ context.Context, id repository.ID) ([]byte, error) {
-	o.reads++
+	o.reads.Add(1)
 	if data, ok := o.m[id]; ok {
 		return slices.Clone(data), nil
 	}
@@ -323,10 +324,10 @@ func TestOnlyWhatIsNewIsRead(t *testing.T) {
 	} {
 		step.change()
 		c = r.open(dir)
-		r.store.reads = 0
+		r.store.reads.Store(0)
 		r.sync(c)
-		if r.store.reads != step.reads {
-			t.Errorf("%s: %d objects were read, want %d", step.what, r.store.reads, step.reads)
+		if n := int(r.store.reads.Load()); n != step.reads {
+			t.Errorf("%s: %d objects were read, want %d", step.what, n, step.reads)
 		}
 		r.verify(c)
 		r.save(c)
@@ -676,11 +677,11 @@ func TestErrorsOfTheStoreAreNoDamage(t *testing.T) {
 // dying is a store that fails after a number of reads.
 type dying struct {
 	catalog.Store
-	left int
+	left atomic.Int32
 }
 
 func (d *dying) Get(ctx context.Context, id repository.ID) ([]byte, error) {
-	if d.left--; d.left < 0 {
+	if d.left.Add(-1) < 0 {
 		return nil, errors.New("no answer")
 	}
 	return d.Store.Get(ctx, id)
@@ -694,7 +695,9 @@ func TestWhatWasReadBeforeAnErrorIsKnown(t *testing.T) {
 	}
 	c := r.open(dir)
 	var last Progress
-	err := c.Sync(t.Context(), &dying{r.store, 5}, r.cat, func(p Progress) { last = p })
+	d := &dying{Store: r.store}
+	d.left.Store(5)
+	err := c.Sync(t.Context(), d, r.cat, func(p Progress) { last = p })
 	if err == nil || last.Done != 2 || last.Total != 4 || last.Archive != "a2" || last.Items != 4 {
 		t.Errorf("%v at %+v", err, last)
 	}
