@@ -30,8 +30,9 @@ once, the others by "garret compact".
 If an archive that stays is damaged, so that it is not known what it uses, the archives are taken off the list and no
 data is deleted, and the exit code is 1. "garret check --repair" frees it.
 
-With --json, one object is printed: archives, an array of objects with name, id and time; dry_run; deleted and
-all_archives, objects with ` + statsJSONHelp + `; and kept, why no data was deleted, if so.`,
+With --json, one object is printed: archives, an array of objects with name, id and time; dry_run; kept, why no data was
+deleted, if so; deleted and all_archives, objects with
+` + statsJSONHelp,
 		Example: `  garret delete /backup/photos::monday
   garret delete --dry-run --stats /backup/photos::monday tuesday wednesday`,
 		Args: args(1, -1),

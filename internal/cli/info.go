@@ -23,7 +23,8 @@ An archive that this machine has not seen yet is read for that; what is in the o
 
 With --json, one object is printed: repository, an object with location, id, encryption, archives and objects (their
 numbers); archive, if one is given, an object with name, id, hostname, username, time and command_line; this_archive, if
-one is given, and all_archives, objects with ` + statsJSONHelp + `.`,
+one is given, and all_archives, objects with
+` + statsJSONHelp,
 		Example: `  garret info /backup/photos
   garret info /backup/photos::monday`,
 		Args: args(0, 1),

@@ -35,9 +35,9 @@ The last archive of a series, which is a name without its date or number, is kep
 kept as long as nothing in its series is newer, and counted by no rule.
 
 With --json, one object is printed: archives, an array of objects with name, id, time, keep (true or false), rule (what
-keeps it) and number (how many the rule has kept, with this one), from the newest on; dry_run; deleted and all_archives,
-objects with ` + statsJSONHelp + `; and kept, why no
-data was deleted, if so.`,
+keeps it) and number (how many the rule has kept, with this one), from the newest on; dry_run; kept, why no data was
+deleted, if so; deleted and all_archives, objects with
+` + statsJSONHelp,
 		Example: `  garret prune --keep-within 2d -d 7 -w 4 -m -1 --prefix home- /backup/photos
   garret prune --dry-run --explain -d 7 /backup/photos`,
 		Args: args(0, 1),

@@ -78,5 +78,5 @@ func newJSONStats(s cache.Stats) jsonStats {
 }
 
 // statsJSONHelp says what is in jsonStats, for the help of commands.
-const statsJSONHelp = `files, original_size, compressed_size, deduplicated_size and chunks, all sizes in bytes; the last
-two are of what no other archive uses, and of all archives count each chunk once`
+const statsJSONHelp = `files, original_size, compressed_size, deduplicated_size and chunks. Sizes are in bytes; the last two
+fields are of what no other archive uses, and of all archives count each chunk once.`
