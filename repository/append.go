@@ -2,6 +2,7 @@ package repository
 
 import (
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 
@@ -22,6 +23,7 @@ type appender struct {
 	store    storage.Storage
 	segments *segments
 	limit    int64 // a segment that has grown beyond is ended
+	room     room
 
 	first uint32 // segment of the transaction
 
@@ -65,10 +67,10 @@ func (b *block) release() {
 	}
 }
 
-// newAppender begins with segment n, which must not exist.
-func newAppender(r *Repository, n uint32) *appender {
+// newAppender begins with segment n, which must not exist. It asks mayUse, when it writes, whether it may use the reserve.
+func newAppender(r *Repository, n uint32, mayUse func() bool) *appender {
 	a := &appender{
-		store: r.store, segments: r.segments, limit: r.config.maxSegmentSize,
+		store: r.store, segments: r.segments, limit: r.config.maxSegmentSize, room: room{r, mayUse},
 		first: n, current: n, mu: &r.mu, changed: sync.NewCond(&r.mu),
 		queue: make(chan *block, maxInflight+1), done: make(chan struct{}), slots: make(chan struct{}, maxSealing),
 	}
@@ -202,16 +204,13 @@ func (a *appender) failure() error {
 
 func (a *appender) write(b *block) error {
 	if a.open == nil {
-		w, err := a.store.CreateSegment(b.segment)
-		if err != nil {
+		if err := a.create(b.segment); err != nil {
 			return fmt.Errorf("create segment %d: %w", b.segment, err)
 		}
-		a.open, a.handle = w, a.segments.insert(b.segment, w)
 	}
-	if n, err := a.open.Write(b.buf); err != nil || n < len(b.buf) {
+	if err := a.writeAll(b.buf); err != nil {
 		return fmt.Errorf("write segment %d: %w", b.segment, err)
 	}
-	a.written += int64(len(b.buf))
 	if !b.last {
 		return nil
 	}
@@ -221,11 +220,45 @@ func (a *appender) write(b *block) error {
 	a.sealing.Go(func() {
 		defer func() { handle.release(); <-a.slots }()
 		if err := w.Seal(); err != nil {
+			a.room.failedSync(err)
 			err = fmt.Errorf("sync segment %d: %w", n, err)
 			a.sealErr.CompareAndSwap(nil, &err)
 		}
 	})
 	return nil
+}
+
+func (a *appender) create(n uint32) error {
+	a.room.prepare()
+	w, err := a.store.CreateSegment(n)
+	if a.room.isMade(err) {
+		w, err = a.store.CreateSegment(n)
+	}
+	if err != nil {
+		return err
+	}
+	a.open, a.handle = w, a.segments.insert(n, w)
+	return nil
+}
+
+// writeAll writes p to the open segment. When there is no room, what was not written follows once there is.
+func (a *appender) writeAll(p []byte) error {
+	if !a.room.mayUse() {
+		a.room.r.retakeReserve()
+	}
+	n, err := a.open.Write(p)
+	if n < len(p) && a.room.isMade(err) {
+		var more int
+		more, err = a.open.Write(p[n:])
+		n += more
+	}
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	if err == nil {
+		a.written += int64(n)
+	}
+	return err
 }
 
 // drain waits until all is written that was given out, and the segments that are full are durable.
@@ -263,6 +296,7 @@ func (a *appender) commit() (last uint32, err error) {
 	}
 	// The COMMIT must not be on the medium before all that it commits, and the names of the segments.
 	if err := a.open.Sync(); err != nil {
+		a.room.failedSync(err)
 		return 0, a.fail(fmt.Errorf("sync segment %d: %w", a.current, err))
 	}
 	if a.first != a.current {
@@ -270,11 +304,11 @@ func (a *appender) commit() (last uint32, err error) {
 			return 0, a.fail(fmt.Errorf("sync the folders of the segments: %w", err))
 		}
 	}
-	if n, err := a.open.Write(segment.CommitEntry[:]); err != nil || n < segment.HeaderSize {
+	if err := a.writeAll(segment.CommitEntry[:]); err != nil {
 		return 0, a.fail(fmt.Errorf("write the commit of segment %d: %w", a.current, err))
 	}
-	a.written += segment.HeaderSize
 	if err := a.open.Seal(); err != nil {
+		a.room.failedSync(err)
 		return 0, a.fail(fmt.Errorf("sync the commit of segment %d: %w", a.current, err))
 	}
 	if err := a.store.SyncSegments(); err != nil {

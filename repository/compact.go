@@ -1,18 +1,24 @@
 package repository
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"slices"
 
 	"garret/repository/segment"
+	"garret/repository/storage"
 )
 
 // Compact copies what is alive out of every segment that has something dead in it, commits, and removes these segments. It
 // returns by how many bytes the repository has become smaller. There must be no open transaction.
+//
+// When there is no room for all of that at once, it goes by one segment at a time, with the help of the reserve, and
+// fails only where one segment finds no room for what is alive in it.
 //
 // After an error the objects are the same, and nothing has been removed that was not copied durably before.
 func (r *Repository) Compact(ctx context.Context) (freed int64, err error) {
@@ -37,8 +43,9 @@ func (r *Repository) Compact(ctx context.Context) (freed int64, err error) {
 		return 0, fmt.Errorf("compact: %w", err)
 	}
 	// With an index of this transaction no DELETE need be kept for the sake of an older one.
+	defer r.keepReserve(true)
 	if len(r.garbage) > 0 {
-		if err := r.flushBase(); err != nil {
+		if err := unlessFull(r.flushBase()); err != nil { // then some DELETE entries are kept
 			return 0, fmt.Errorf("compact: %w", err)
 		}
 	}
@@ -61,8 +68,9 @@ func (r *Repository) idle() error {
 
 // compact compacts the segments of which the given fraction is dead. DELETE entries do not count, for whether they are
 // still needed depends on other segments; when there is one for every two objects, all segments with something dead are
-// compacted, after which next to none is needed.
-func (r *Repository) compact(ctx context.Context, threshold float64) error {
+// compacted, after which next to none is needed. So they are, one at a time, after a transaction that makes room if it has
+// used the reserve and left too little to fill it again.
+func (r *Repository) compact(ctx context.Context, threshold float64, makesRoom bool) error {
 	if threshold > 1 {
 		return nil
 	}
@@ -82,16 +90,24 @@ func (r *Repository) compact(ctx context.Context, threshold float64) error {
 		tombstones += g.tombstones
 	}
 	if tombstones-2*r.keptTombstones > max(r.opts.tuning.tombstones, r.index.count/2) {
-		if err := r.flushBase(); err != nil {
+		err := r.flushBase()
+		if unlessFull(err) != nil {
 			return err
 		}
-		victims, isAll = slices.Sorted(maps.Keys(r.garbage)), true
+		if err == nil { // else few of them could be dropped
+			victims, isAll = slices.Sorted(maps.Keys(r.garbage)), true
+		}
 	}
 	_, err := r.compactSegments(ctx, victims)
 	if err != nil {
 		return err
 	}
 	clear(r.candidates)
+	if r.retakeReserve(); makesRoom && r.isShort() {
+		if _, err := r.compactInSteps(ctx, slices.Sorted(maps.Keys(r.garbage))); unlessFull(err) != nil {
+			return err
+		}
+	}
 	if isAll {
 		// What had to be kept, because a segment is damaged, would be no less the next time.
 		r.keptTombstones = 0
@@ -145,7 +161,80 @@ func (r *Repository) compactSegments(ctx context.Context, numbers []uint32) (fre
 	if len(numbers) == 0 {
 		return 0, nil
 	}
-	a := newAppender(r, uint32(r.committed+1))
+	freed, err = r.compactBatch(ctx, numbers, false)
+	if !storage.IsFull(err) {
+		return freed, err
+	}
+	more, err := r.compactInSteps(ctx, numbers)
+	return freed + more, err
+}
+
+// compactInSteps is compactSegments for a full disk: one segment at a time, those first that free most for the least
+// copies, with the help of the reserve.
+func (r *Repository) compactInSteps(ctx context.Context, numbers []uint32) (freed int64, err error) {
+	var full error
+	tooMuch := int64(math.MaxInt64)
+	for _, c := range r.cheapestFirst(numbers) {
+		if c.alive >= tooMuch {
+			continue
+		}
+		gain, err := r.compactBatch(ctx, []uint32{c.number}, true)
+		freed += gain
+		if unlessFull(err) != nil {
+			return freed, err
+		}
+		if err != nil {
+			full, tooMuch = err, c.alive
+		}
+	}
+	// What was removed need not be looked for any more when the repository is opened again.
+	if err := unlessFull(r.flush()); err != nil {
+		return freed, err
+	}
+	return freed, full
+}
+
+// candidate is a segment that is to be compacted.
+type candidate struct {
+	number     uint32
+	alive      int64 // bytes that are to be copied, about
+	needsIndex bool
+}
+
+// cheapestFirst returns the segments in the order of what is alive in them, those first that need no new index.
+func (r *Repository) cheapestFirst(numbers []uint32) []candidate {
+	var all []candidate
+	for _, n := range numbers {
+		c := candidate{number: n, needsIndex: r.needsIndex(n)}
+		if s, err := r.segments.acquire(n); err == nil {
+			g := r.garbage[n]
+			c.alive = max(0, s.Size()-g.bytes-int64(g.tombstones)*segment.KeyedSize)
+			s.release()
+		}
+		all = append(all, c)
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int {
+		if a.needsIndex != b.needsIndex {
+			if a.needsIndex {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(a.alive, b.alive)
+	})
+	return all
+}
+
+// needsIndex reports whether the index on disk must be written before segment n can be removed, from which everything was
+// copied. An index needs no segment below the one of its own transaction: whoever goes by it replays the copies, which
+// are above. But of the segments that he replays none may be missing.
+func (r *Repository) needsIndex(n uint32) bool { return int64(n) >= r.indexedAt }
+
+// compactBatch copies what is needed of some segments, ascending, commits the copies, brings the index on disk to where it
+// does not need the segments, and removes them. In steps, that is one segment, for which the reserve may be used, and no
+// more of the index is written than must be.
+func (r *Repository) compactBatch(ctx context.Context, numbers []uint32, inSteps bool) (freed int64, err error) {
+	a := newAppender(r, uint32(r.committed+1), func() bool { return inSteps })
 	r.mu.Lock()
 	r.appender, r.erased = a, map[uint32]int{}
 	r.mu.Unlock()
@@ -171,13 +260,19 @@ func (r *Repository) compactSegments(ctx context.Context, numbers []uint32) (fre
 		r.candidates[v.number] = true
 	}
 	// The tables, and what they are bound to, must not be among what is removed.
-	if err := r.flush(); err != nil {
+	switch {
+	case !inSteps:
+		err = r.flush()
+	case r.needsIndex(numbers[0]):
+		err = r.withReserve(r.flushTail)
+	}
+	if err != nil {
 		return freed, err
 	}
 	removed, err := r.removeVictims(victims)
 	freed += removed
-	if err == nil && len(victims) > 0 {
-		err = r.writeState(r.flushed)
+	if err == nil && !inSteps && len(victims) > 0 {
+		err = unlessFull(r.writeState(r.flushed))
 	}
 	return freed, err
 }

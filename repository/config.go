@@ -31,15 +31,24 @@ const (
 	DefaultSegmentsPerFolder = 10000
 )
 
+// reserveKey is the key of the config that only this program knows.
+const reserveKey = "garret_reserve"
+
 // config is the content of the file of that name.
 type config struct {
 	id                ID
 	maxSegmentSize    int64
 	segmentsPerFolder uint32
+	reserve           int64  // bytes; 0 is as much as the repository needs, see reserveSize, and noReserve is none
+	badReserve        string // what is said instead
 }
 
+const noReserve = -1
+
 func newConfig(o *Options) (config, error) {
-	c := config{maxSegmentSize: o.MaxSegmentSize, segmentsPerFolder: o.SegmentsPerFolder}
+	c := config{
+		maxSegmentSize: o.MaxSegmentSize, segmentsPerFolder: o.SegmentsPerFolder, reserve: max(o.Reserve, noReserve),
+	}
 	if _, err := rand.Read(c.id[:]); err != nil {
 		return c, err
 	}
@@ -54,12 +63,19 @@ func (c config) validate() error {
 	if c.segmentsPerFolder < 1 {
 		return fmt.Errorf("%w: segments_per_dir must be at least 1", ErrInvalid)
 	}
+	if c.reserve > reserveLimit {
+		return fmt.Errorf("a reserve of %d bytes is more than %d", c.reserve, int64(reserveLimit))
+	}
 	return nil
 }
 
 func (c config) String() string {
-	return fmt.Sprintf("[repository]\nversion = 1\nsegments_per_dir = %d\nmax_segment_size = %d\nid = %v\n\n",
-		c.segmentsPerFolder, c.maxSegmentSize, c.id)
+	reserve := ""
+	if c.reserve != 0 {
+		reserve = fmt.Sprintf("%s = %d\n", reserveKey, max(c.reserve, 0))
+	}
+	return fmt.Sprintf("[repository]\nversion = 1\nsegments_per_dir = %d\nmax_segment_size = %d\nid = %v\n%s\n",
+		c.segmentsPerFolder, c.maxSegmentSize, c.id, reserve)
 }
 
 // readConfig reads the config of the repository in s.
@@ -106,5 +122,17 @@ func parseConfig(text string) (config, error) {
 		return c, fmt.Errorf("%w: segments_per_dir: %w", ErrInvalid, err)
 	}
 	c.segmentsPerFolder = uint32(perFolder)
+	if text, ok := values[reserveKey]; ok {
+		// One that makes no sense is no reason to keep people from their data.
+		n, err := strconv.ParseInt(text, 10, 64)
+		switch {
+		case err != nil || n < 0 || n > reserveLimit:
+			c.badReserve = text
+		case n == 0:
+			c.reserve = noReserve
+		default:
+			c.reserve = n
+		}
+	}
 	return c, c.validate()
 }

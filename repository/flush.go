@@ -8,19 +8,31 @@ import (
 	"garret/repository/storage"
 )
 
+// merging is how many of the tables are written anew together with the tail.
+type merging int
+
+const (
+	mergeSmall merging = iota // those that are not much larger than what is above them
+	mergeNone                 // none: what is written is small
+	mergeAll                  // all, into a new base
+)
+
 // flush writes the tail as a table, together with the layers below it that are not much larger, so that it need not be
 // replayed. After an error the tail is still there and what is on disk is as good as before.
-func (r *Repository) flush() error { return r.flushAs(false) }
+func (r *Repository) flush() error { return r.flushAs(mergeSmall) }
+
+// flushTail is flush of the tail alone, which takes the least room.
+func (r *Repository) flushTail() error { return r.flushAs(mergeNone) }
 
 // flushBase is flush of all layers into a new base, unless the base is all there is.
 func (r *Repository) flushBase() error {
 	if x := &r.index; len(x.tail) == 0 && len(x.tables) == 1 && x.tables[0].base {
 		return nil
 	}
-	return r.flushAs(true)
+	return r.flushAs(mergeAll)
 }
 
-func (r *Repository) flushAs(base bool) error {
+func (r *Repository) flushAs(m merging) error {
 	x := &r.index
 	if r.committed < 0 || len(x.txn) > 0 {
 		return nil
@@ -34,13 +46,15 @@ func (r *Repository) flushAs(base bool) error {
 	if st.size, st.tail, err = fingerprint(last); err != nil {
 		return fmt.Errorf("read the end of segment %d: %w", st.transaction, err)
 	}
-	if st.tables, err = r.layers(st.transaction, base); err != nil {
+	st.tables, err = r.layers(st.transaction, m)
+	if err == nil {
+		err = r.writeState(st)
+	}
+	if err != nil {
+		r.dropUnused(st, storage.IsFull(err))
 		return err
 	}
-	if err := r.writeState(st); err != nil {
-		return err
-	}
-	r.flushed = st
+	r.flushed, r.indexedAt = st, r.committed
 	old := x.tables
 	r.mu.Lock()
 	x.tables, x.tail = st.tables, nil
@@ -55,6 +69,26 @@ func (r *Repository) flushAs(base bool) error {
 	return nil
 }
 
+// dropUnused closes the tables of a state that could not be written, but for those that are in use, and removes what was
+// to become its files, if there is no room for what nobody needs.
+func (r *Repository) dropUnused(st *state, remove bool) {
+	used := map[string]bool{}
+	for _, t := range r.index.tables {
+		used[t.name()], used[t.sumsName()] = true, true
+		used[fmt.Sprintf("%s%d", hintsPrefix, t.number)] = true
+	}
+	for _, t := range st.tables {
+		if !slices.Contains(r.index.tables, t) {
+			t.r.Close()
+		}
+	}
+	for _, prefix := range []string{indexPrefix, hintsPrefix, deltaPrefix, sumsPrefix} {
+		if name := fmt.Sprintf("%s%d", prefix, st.transaction); remove && !used[name] {
+			_ = r.store.RemoveFile(name)
+		}
+	}
+}
+
 func (r *Repository) writeState(st *state) error {
 	if err := storage.WriteFile(r.store, tablesName, st.encode()); err != nil {
 		return fmt.Errorf("write file %q: %w", tablesName, err)
@@ -66,13 +100,14 @@ func (r *Repository) writeState(st *state) error {
 const growth = 4
 
 // layers writes what has to be written and returns the layers then.
-func (r *Repository) layers(transaction uint32, base bool) ([]*table, error) {
+func (r *Repository) layers(transaction uint32, m merging) ([]*table, error) {
 	x := &r.index
-	if len(x.tail) == 0 && len(x.tables) > 0 && !base {
+	if len(x.tail) == 0 && len(x.tables) > 0 && m != mergeAll {
 		return x.tables, r.ensureSums(x.tables)
 	}
 	n, merged := len(x.tail), 0
-	for merged < len(x.tables) && (base || x.tables[merged].file.Len() < max(growth*n, r.opts.tuning.layer)) {
+	isSmall := func(t *table) bool { return m == mergeSmall && t.file.Len() < max(growth*n, r.opts.tuning.layer) }
+	for merged < len(x.tables) && (m == mergeAll || isSmall(x.tables[merged])) {
 		n += x.tables[merged].file.Len()
 		merged++
 	}

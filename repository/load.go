@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,6 +85,7 @@ func (r *Repository) findState() (*state, error) {
 		r.index.tables, r.index.count, r.isWitness = st.tables, st.objects, true
 		return nil, err
 	case err == nil && isCurrent:
+		r.indexedAt = after
 		return st, nil
 	}
 	if st != nil {
@@ -95,6 +97,11 @@ func (r *Repository) findState() (*state, error) {
 	if r.committed < 0 {
 		return nil, r.checkEmpty()
 	}
+	// Files of an index that nobody goes by may still be believed by somebody, later: see needsIndex.
+	noTables := errors.Is(stateErr, fs.ErrNotExist)
+	if indexed < 0 && noTables {
+		r.indexedAt = math.MaxInt64
+	}
 	// An index of our own that is not as the tables say must not pass as another program's, of which less is known.
 	if indexed < 0 || indexed > r.committed || indexed == ownBase {
 		return nil, nil
@@ -105,6 +112,9 @@ func (r *Repository) findState() (*state, error) {
 			r.opts.Warn(fmt.Errorf("the index is made anew: %w", err))
 		}
 		return nil, nil
+	}
+	if noTables {
+		r.indexedAt = indexed
 	}
 	return st, nil
 }
@@ -394,7 +404,7 @@ func (r *Repository) keep(ctx context.Context) {
 		err = r.measure()
 	}
 	if err == nil {
-		err = r.flush()
+		err = unlessFull(r.flush()) // it costs the next one time
 	}
 	if err != nil {
 		r.opts.Warn(fmt.Errorf("write the index: %w", err))

@@ -45,7 +45,7 @@ func (c *check) repair(ctx context.Context) error {
 	if r.committed < 0 {
 		return nil
 	}
-	return r.flushBase()
+	return r.withReserve(r.flushBase)
 }
 
 // replace writes a segment anew from what is sound in it.
@@ -60,7 +60,7 @@ func (c *check) replace(n uint32) error {
 		return err
 	}
 	c.r.segments.forget(n)
-	return c.r.store.ReplaceSegment(n, func(w io.Writer) error {
+	write := func(w io.Writer) error {
 		if _, err := w.Write([]byte(segment.Magic)); err != nil {
 			return err
 		}
@@ -72,7 +72,8 @@ func (c *check) replace(n uint32) error {
 			return err
 		})
 		return err
-	})
+	}
+	return c.r.withReserve(func() error { return c.r.store.ReplaceSegment(n, write) })
 }
 
 // ensureCommit makes the log end with a COMMIT behind the last segment, if it has none.
@@ -84,7 +85,7 @@ func (c *check) ensureCommit() error {
 		r.committed = committed
 		return err
 	}
-	a := newAppender(r, uint32(c.last+1))
+	a := newAppender(r, uint32(c.last+1), always)
 	last, err := a.commit()
 	if err != nil {
 		a.end()
@@ -101,7 +102,7 @@ func (c *check) amend(ctx context.Context) error {
 	if len(c.undo)+len(c.saved) == 0 {
 		return nil
 	}
-	a := newAppender(r, uint32(r.committed+1))
+	a := newAppender(r, uint32(r.committed+1), always)
 	r.mu.Lock()
 	r.appender, r.erased = a, map[uint32]int{}
 	r.mu.Unlock()

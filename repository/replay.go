@@ -166,6 +166,7 @@ func (r *Repository) adopt(fresh *Repository) {
 	for _, t := range old {
 		t.r.Close()
 	}
+	r.indexedAt = 0
 	r.garbage, r.candidates = fresh.garbage, fresh.candidates
 	r.deaths, r.unmeasured, r.tail = fresh.deaths, nil, fresh.tail
 }

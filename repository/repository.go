@@ -36,6 +36,10 @@ type Options struct {
 	// in a folder, of a repository that is created. 0 stands for the defaults.
 	MaxSegmentSize    int64
 	SegmentsPerFolder uint32
+	// Reserve is how many bytes a repository that is created keeps free for deletions and compactions on a full disk. 0
+	// stands for as much as it takes to delete all objects at once and to copy one segment, a negative value for none. It
+	// is written to the config, in which it can be changed later.
+	Reserve int64
 
 	tuning tuning
 }
@@ -90,6 +94,7 @@ type Repository struct {
 	lock     storage.Lock
 	segments *segments
 	listing  listing
+	reserve  reserve
 
 	// tx is held by Put and Delete, which may run side by side, and exclusively by what needs the transaction to stand
 	// still: Commit, Rollback, Check, Compact, Close. Whoever holds it may read what only its exclusive holders, and the
@@ -106,6 +111,7 @@ type Repository struct {
 	stale         bool       // there is an index of a transaction that does not exist
 	tail          tail
 	flushed       *state // what garret.tables was written with last, by this Repository
+	indexedAt     int64  // the transaction of the index on disk, if that is the one in use; 0 if it is not
 	isWitness     bool   // the index is of use to a check, though a check is needed
 	rebuilt       bool   // the index was rebuilt because it was damaged
 	salvages      bool   // a replay passes over damage
@@ -170,7 +176,11 @@ func CreateIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, 
 		return nil, fmt.Errorf("create repository %q: %w", s, err)
 	}
 	opts.Exclusive = true
-	return OpenIn(ctx, s, &opts)
+	r, err := OpenIn(ctx, s, &opts)
+	if err == nil {
+		r.keepReserve(false)
+	}
+	return r, err
 }
 
 // writeFirstCommit writes segment 0, with nothing but a COMMIT, so that a log without any is known to be damaged.
@@ -267,6 +277,7 @@ func open(ctx context.Context, s storage.Storage, o *Options) (*Repository, erro
 	s.SetSegmentsPerFolder(c.segmentsPerFolder)
 	r := &Repository{
 		store: s, config: c, opts: o.withDefaults(), segments: newSegments(s),
+		reserve:   reserve{store: s, log: -1},
 		committed: -1, damagedCommit: -1, gap: -1, garbage: map[uint32]garbage{}, candidates: map[uint32]bool{},
 	}
 	r.exclusive = r.opts.Exclusive && !r.opts.ReadOnly
@@ -297,6 +308,7 @@ func (r *Repository) Close() error {
 	r.closed = true
 	r.mu.Unlock()
 	err := r.rollback()
+	r.retakeReserve()
 	r.mu.Lock()
 	r.index.close()
 	r.mu.Unlock()
@@ -338,7 +350,7 @@ func (r *Repository) upgrade(ctx context.Context) error {
 
 // checkName refuses the names of the store's own files.
 func checkName(name string) error {
-	taken := !strings.HasPrefix(name, ownPrefix) || name == tablesName ||
+	taken := !strings.HasPrefix(name, ownPrefix) || name == tablesName || name == storage.ReserveName ||
 		strings.HasPrefix(name, deltaPrefix) || strings.HasPrefix(name, sumsPrefix)
 	if taken || strings.ContainsAny(name, "/\\\x00") || strings.HasSuffix(name, ".tmp") {
 		return fmt.Errorf("file name %q is not one that begins with %q and is free", name, ownPrefix)
@@ -356,7 +368,8 @@ func (r *Repository) ReadFile(name string) ([]byte, error) {
 }
 
 // WriteFile replaces such a file, at once and as a whole. It is durable when WriteFile returns; after an error it has
-// the old content or the new. It needs the exclusive lock, and takes it.
+// the old content or the new. It needs the exclusive lock, and takes it. On a full disk, a file of at most 4 KiB is written
+// with the help of the reserve, for there are those that a deletion needs.
 func (r *Repository) WriteFile(name string, data []byte) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -369,7 +382,11 @@ func (r *Repository) WriteFile(name string, data []byte) error {
 	if err := r.upgrade(context.Background()); err != nil {
 		return err
 	}
-	return storage.WriteFile(r.store, name, data)
+	write := func() error { return storage.WriteFile(r.store, name, data) }
+	if len(data) > smallFile {
+		return write()
+	}
+	return r.withReserve(write)
 }
 
 // settle makes durable what this process has found and not written: another may have been killed before its last sync.
@@ -398,10 +415,10 @@ func (r *Repository) settle() error {
 		if err := r.measure(); err != nil {
 			return err
 		}
-		if err := r.flush(); err != nil {
+		if err := r.withReserve(r.flush); err != nil {
 			return err
 		}
-		if err := r.writeState(r.flushed); err != nil { // syncs the folder, after what flush has removed
+		if err := r.withReserve(func() error { return r.writeState(r.flushed) }); err != nil { // syncs the folder, after what flush has removed
 			return err
 		}
 		r.stale = false

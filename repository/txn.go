@@ -8,6 +8,7 @@ import (
 
 	"garret/repository/hashindex"
 	"garret/repository/segment"
+	"garret/repository/storage"
 )
 
 func (a location) compare(b location) int {
@@ -163,7 +164,7 @@ func (r *Repository) begin(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.erased = map[uint32]int{}
-	r.appender = newAppender(r, uint32(r.committed+1))
+	r.appender = newAppender(r, uint32(r.committed+1), r.removesMore)
 	return nil
 }
 
@@ -214,10 +215,12 @@ func (r *Repository) Commit(ctx context.Context) error {
 	if a.isEmpty() {
 		return r.rollback()
 	}
+	makesRoom := r.removesMore()
 	if err := r.commit(a); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	if err := r.maintain(ctx); err != nil && ctx.Err() == nil {
+	defer r.keepReserve(makesRoom)
+	if err := r.maintain(ctx, makesRoom); err != nil && ctx.Err() == nil {
 		r.opts.Warn(fmt.Errorf("after commit %d: %w", r.committed, err))
 	}
 	return nil
@@ -254,27 +257,32 @@ func (r *Repository) commit(a *appender) error {
 	r.appender, r.buried, r.erased = nil, nil, nil
 	r.mu.Unlock()
 	r.committed = int64(last)
+	r.reserve.wrote(a.written)
 	return nil
 }
 
-// maintain is what comes after a commit: compaction by threshold, and the index by its budget.
-func (r *Repository) maintain(ctx context.Context) error {
-	err := r.tryMaintain(ctx)
+// maintain is what comes after a commit: compaction by threshold, and the index by its budget. After a transaction that
+// makes room it may use the reserve.
+func (r *Repository) maintain(ctx context.Context, makesRoom bool) error {
+	err := r.tryMaintain(ctx, makesRoom)
 	if errors.Is(err, hashindex.ErrDamaged) && !r.rebuilt {
 		if err = r.rebuild(ctx); err == nil {
-			err = r.tryMaintain(ctx)
+			err = r.tryMaintain(ctx, makesRoom)
 		}
 	}
 	return err
 }
 
-func (r *Repository) tryMaintain(ctx context.Context) error {
+func (r *Repository) tryMaintain(ctx context.Context, makesRoom bool) error {
 	err := r.measure()
 	if err == nil {
-		err = r.compact(ctx, r.opts.CompactThreshold)
+		err = r.compact(ctx, r.opts.CompactThreshold, makesRoom)
 	}
 	if err == nil && r.tail.exceeds(r.opts.tuning.tail) {
-		err = r.flush()
+		if err = r.flush(); makesRoom && storage.IsFull(err) {
+			err = r.withReserve(r.flushTail)
+		}
+		err = unlessFull(err) // the tail grows, and the next open takes longer
 	}
 	return err
 }
@@ -315,5 +323,6 @@ func (r *Repository) rollback() error {
 		r.mu.Unlock()
 		return err
 	}
+	r.retakeReserve()
 	return nil
 }

@@ -345,7 +345,7 @@ func syncFolder(path string) error {
 // writeTemp writes and syncs a file; after an error there is none.
 func writeTemp(path string, write func(io.Writer) error) (err error) {
 	// What a crash has left, or somebody has put there, is not written through, nor waited for.
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) && setAside(path) != nil {
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
@@ -366,6 +366,19 @@ func writeTemp(path string, write func(io.Writer) error) (err error) {
 	return f.Sync()
 }
 
+// setAside gives what is in the way of a file, and is none of ours, another name.
+func setAside(path string) error {
+	aside := path + ".aside"
+	for i := 2; ; i++ {
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			return os.Rename(path, aside)
+		} else if err != nil {
+			return err
+		}
+		aside = fmt.Sprintf("%s.aside.%d", path, i)
+	}
+}
+
 // Files implements Storage.
 func (d *Dir) Files() ([]string, error) {
 	f, err := os.Open(d.path)
@@ -378,7 +391,7 @@ func (d *Dir) Files() ([]string, error) {
 		return nil, err
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
-		return name == dataFolder || strings.HasSuffix(name, tempSuffix)
+		return name == dataFolder || name == ReserveName || strings.HasSuffix(name, tempSuffix)
 	}), nil
 }
 
@@ -405,7 +418,11 @@ func (d *Dir) WriteFile(name string, write func(io.Writer) error) error {
 	if err := writeTemp(path+tempSuffix, write); err != nil {
 		return err
 	}
-	if err := os.Rename(path+tempSuffix, path); err != nil {
+	err := os.Rename(path+tempSuffix, path)
+	if info, statErr := os.Lstat(path); err != nil && statErr == nil && info.IsDir() && setAside(path) == nil {
+		err = os.Rename(path+tempSuffix, path)
+	}
+	if err != nil {
 		_ = os.Remove(path + tempSuffix)
 		return err
 	}

@@ -8,9 +8,11 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -25,6 +27,73 @@ type Mem struct {
 	segments names[uint32]
 	files    names[string]
 	locks    map[*memLock]bool // to whether it is exclusive
+	limit    int64
+	limited  bool
+	late     bool
+	reserve  int64
+}
+
+// fileCost is what a file takes beside its bytes where room is limited.
+const fileCost = 64
+
+// Limit lets no more than n bytes find room, each file counted with 64 bytes more, and the reserve. Where there are more
+// already, none does. What has no room fails with ENOSPC when it is written, the part before it being there, or, if late,
+// when it is synced. A negative n ends the limit.
+func (m *Mem) Limit(n int64, late bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.limit, m.limited, m.late = n, n >= 0, late
+}
+
+// Used returns how many bytes of a limit are taken.
+func (m *Mem) Used() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.usedLocked()
+}
+
+func (m *Mem) usedLocked() int64 { return m.segments.used() + m.files.used() + m.reserve }
+
+func (n *names[K]) used() (sum int64) {
+	for _, f := range n.now {
+		sum += fileCost + int64(len(f.data))
+	}
+	return sum
+}
+
+// roomLocked returns how many of n bytes more find room.
+func (m *Mem) roomLocked(n int64) int64 {
+	if !m.limited {
+		return n
+	}
+	return max(0, min(n, m.limit-m.usedLocked()))
+}
+
+// full is the error of an operation that finds no room.
+func full(op string) error { return fmt.Errorf("%s: %w", op, syscall.ENOSPC) }
+
+// Reserve implements Storage.
+func (m *Mem) Reserve(least, most int64) (kept int64, err error) {
+	err = m.change("reserve room", func() error {
+		if m.reserve < least || m.reserve > most {
+			m.reserve = 0
+			m.reserve = m.roomLocked(least + (most-least)/2)
+		}
+		kept = m.reserve
+		return nil
+	})
+	return kept, err
+}
+
+// Release implements Storage.
+func (m *Mem) Release(enough int64) (released bool, err error) {
+	err = m.change("release the reserve", func() error {
+		if m.reserve > 0 && m.roomLocked(math.MaxInt64) < enough {
+			m.reserve, released = 0, true
+		}
+		return nil
+	})
+	return released, err
 }
 
 // names are the entries of a folder, as they are and as they are on the medium.
@@ -58,7 +127,12 @@ const sector = 512
 func (m *Mem) Crash(rng *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return &Mem{segments: crash(m.segments, rng), files: crash(m.files, rng)}
+	left := &Mem{segments: crash(m.segments, rng), files: crash(m.files, rng)}
+	left.limit, left.limited, left.late = m.limit, m.limited, m.late
+	if rng != nil && rng.IntN(2) == 0 {
+		left.reserve = m.reserve
+	}
+	return left
 }
 
 func crash[K cmp.Ordered](n names[K], rng *rand.Rand) names[K] {
@@ -109,7 +183,7 @@ func (n *node) crash(rng *rand.Rand) []byte {
 	return data
 }
 
-// Clone returns a copy of what is there now, all of it durable.
+// Clone returns a copy of what is there now, all of it durable, without limit.
 func (m *Mem) Clone() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -167,6 +241,9 @@ func (m *Mem) CreateSegment(n uint32) (Writer, error) {
 		if m.segments.now[n] != nil {
 			return &fs.PathError{Op: "create", Path: fmt.Sprint(n), Err: fs.ErrExist}
 		}
+		if m.roomLocked(fileCost) < fileCost {
+			return full(fmt.Sprintf("create segment %d", n))
+		}
 		m.segments.set(n, f)
 		return nil
 	})
@@ -197,6 +274,9 @@ func (m *Mem) ReplaceSegment(n uint32, write func(io.Writer) error) error {
 		old := m.segments.now[n]
 		if old == nil {
 			return missing("replace segment", n)
+		}
+		if need := fileCost + int64(b.Len()); m.roomLocked(need) < need {
+			return full(fmt.Sprintf("replace segment %d", n))
 		}
 		aside := fmt.Sprintf("%d.beforerecover", n)
 		for i := 2; m.files.now[aside] != nil; i++ {
@@ -267,7 +347,13 @@ func (m *Mem) WriteFile(name string, write func(io.Writer) error) error {
 		return err
 	}
 	f := &node{b.Bytes(), b.Len()}
-	if err := m.change(fmt.Sprintf("write and sync file %q", name+tempSuffix), func() error { return nil }); err != nil {
+	if err := m.change(fmt.Sprintf("write and sync file %q", name+tempSuffix), func() error {
+		// While it is written, the old one is still there.
+		if need := fileCost + int64(b.Len()); m.roomLocked(need) < need {
+			return full(fmt.Sprintf("write file %q", name))
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	if err := m.change(fmt.Sprintf("rename file %q", name), func() error {
@@ -335,20 +421,27 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	return bytes.NewReader(f.node.data).ReadAt(p, off)
 }
 
-func (f *memFile) Write(p []byte) (int, error) {
-	err := f.m.change("write "+f.name, func() error {
-		f.node.data = append(f.node.data, p...)
-		f.size += int64(len(p))
+func (f *memFile) Write(p []byte) (n int, err error) {
+	err = f.m.change("write "+f.name, func() error {
+		n = len(p)
+		if !f.m.late {
+			n = int(f.m.roomLocked(int64(n)))
+		}
+		f.node.data = append(f.node.data, p[:n]...)
+		f.size += int64(n)
+		if n < len(p) {
+			return full("write " + f.name)
+		}
 		return nil
 	})
-	if err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	return n, err
 }
 
 func (f *memFile) Sync() error {
 	return f.m.change("sync "+f.name, func() error {
+		if f.m.late && f.m.limited && f.m.usedLocked() > f.m.limit {
+			return full("sync " + f.name)
+		}
 		f.node.synced = len(f.node.data)
 		return nil
 	})

@@ -51,10 +51,19 @@ type Storage interface {
 	// OpenFile opens a named file for reading.
 	OpenFile(name string) (Reader, error)
 	// WriteFile creates or replaces a named file by what write writes. After an error the file is as it was before, or
-	// as it should be, whole. A success is durable.
+	// as it should be, whole. A success is durable. A folder that is in its place is set aside.
 	WriteFile(name string, write func(io.Writer) error) error
 	// RemoveFile removes a named file. It need not be durable.
 	RemoveFile(name string) error
+
+	// Reserve keeps room that nobody else can take until Release gives it up: at least least and at most most bytes, or, if
+	// there is not so much, what there is. It returns how much. Room that is kept already stays as it is if it is so
+	// large. None of this is durable, or counts among the named files: a crash may lose it, and nothing but room with it.
+	// A storage that knows no end may keep nothing, and report least.
+	Reserve(least, most int64) (kept int64, err error)
+	// Release gives the reserve up, unless enough bytes are free without it, and reports whether it did. It may be called
+	// when nothing is kept.
+	Release(enough int64) (bool, error)
 
 	// Lock takes the repository's lock: shared, or exclusive. When somebody else holds it in a way that conflicts, Lock
 	// tries again until wait is over (at once if it is 0, never if it is negative) or ctx is done, and then fails with an

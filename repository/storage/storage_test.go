@@ -201,3 +201,81 @@ func TestProcessLockExcludes(t *testing.T) {
 		}
 	}
 }
+
+// TestReserveIsMadeAnew puts in the place of the reserve what is none: the reserve is there then, and nothing else is
+// written to.
+func TestReserveIsMadeAnew(t *testing.T) {
+	secret := []byte("what must not be touched")
+	for kind, make := range map[string]func(path, other string) error{
+		"too short":  func(p, _ string) error { return os.WriteFile(p, []byte("x"), 0o600) },
+		"too long":   func(p, _ string) error { return os.WriteFile(p, []byte(strings.Repeat("x", 1<<20)), 0o600) },
+		"with holes": func(p, _ string) error { return errors.Join(os.WriteFile(p, nil, 0o600), os.Truncate(p, 150_000)) },
+		"link":       func(p, other string) error { return os.Symlink(other, p) },
+		"same file":  func(p, other string) error { return os.Link(other, p) },
+		"fifo":       func(p, _ string) error { return syscall.Mkfifo(p, 0o600) },
+		"folder":     func(p, _ string) error { return os.Mkdir(p, 0o700) },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			d, err := storage.CreateDir(filepath.Join(t.TempDir(), "repo"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			path, other := filepath.Join(d.String(), storage.ReserveName), filepath.Join(t.TempDir(), "other")
+			if err := errors.Join(os.WriteFile(other, secret, 0o600), make(path, other)); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := d.Reserve(100_000, 200_000); err != nil || n != 150_000 {
+				t.Fatal(n, err)
+			}
+			info, err := os.Lstat(path)
+			if err != nil || info.Size() != 150_000 || info.Sys().(*syscall.Stat_t).Blocks*512 < info.Size() {
+				t.Errorf("%+v %v", info, err)
+			}
+			if got, err := os.ReadFile(other); err != nil || string(got) != string(secret) {
+				t.Errorf("%q %v", got, err)
+			}
+			if ok, err := d.Release(1); ok || err != nil {
+				t.Errorf("it is released though there is room: %v", err)
+			}
+			if ok, err := d.Release(1 << 62); !ok || err != nil {
+				t.Errorf("it is not released: %v", err)
+			}
+			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestFolderInPlaceOfFile writes a file where a folder is, with something in it, and where the temporary file goes too.
+func TestFolderInPlaceOfFile(t *testing.T) {
+	d, err := storage.CreateDir(filepath.Join(t.TempDir(), "repo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		for _, name := range []string{"garret.tables", "garret.tables.tmp"} {
+			if i > 0 && name == "garret.tables" {
+				if err := d.RemoveFile(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.MkdirAll(filepath.Join(d.String(), name, "precious"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := storage.WriteFile(d, "garret.tables", []byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := storage.ReadFile(d, "garret.tables", 100); err != nil || string(got) != "new" {
+			t.Errorf("%q %v", got, err)
+		}
+	}
+	for _, aside := range []string{
+		"garret.tables.aside", "garret.tables.aside.2", "garret.tables.tmp.aside", "garret.tables.tmp.aside.2",
+	} {
+		if _, err := os.Stat(filepath.Join(d.String(), aside, "precious")); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Storage, again func(stora
 	t.Run("numbers", func(t *testing.T) { numbers(t, open(t)) })
 	t.Run("replace", func(t *testing.T) { replace(t, open(t)) })
 	t.Run("files", func(t *testing.T) { files(t, open(t), again) })
+	t.Run("reserve", func(t *testing.T) { reserve(t, open(t), again) })
 	t.Run("lock", func(t *testing.T) { lock(t, open(t), again) })
 }
 
@@ -206,6 +208,49 @@ func files(t *testing.T, s storage.Storage, again func(storage.Storage) storage.
 	if names, err = s.Files(); err != nil || slices.Contains(names, "index.1") {
 		t.Errorf("%v %v", names, err)
 	}
+}
+
+// reserve is for a storage with room for some megabytes. One that keeps nothing passes too.
+func reserve(t *testing.T, s storage.Storage, again func(storage.Storage) storage.Storage) {
+	released := func(s storage.Storage, enough int64) bool {
+		t.Helper()
+		ok, err := s.Release(enough)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	kept := func(s storage.Storage, least, most int64) int64 {
+		t.Helper()
+		n, err := s.Reserve(least, most)
+		if err != nil || n < least || n > most {
+			t.Fatalf("%d bytes are kept (%v), want %d to %d", n, err, least, most)
+		}
+		return n
+	}
+	if released(s, math.MaxInt64) {
+		t.Error("what was never kept is released")
+	}
+	before, err := s.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := kept(s, 100_000, 200_000)
+	if after, err := s.Files(); err != nil || len(after) != len(before) {
+		t.Errorf("the reserve counts among the files: %q %v", after, err)
+	}
+	s = again(s)
+	if n := kept(s, 50_000, 200_000); n != first {
+		t.Errorf("a reserve that is large enough was changed: %d bytes, then %d", first, n)
+	}
+	kept(s, 300_000, 300_000)
+	kept(s, 10_000, 20_000)
+	released(s, 1)
+	if released(s, math.MaxInt64) && released(s, math.MaxInt64) {
+		t.Error("the reserve is released twice")
+	}
+	kept(s, 5_000, 5_000)
+	released(s, math.MaxInt64)
 }
 
 func lock(t *testing.T, s storage.Storage, again func(storage.Storage) storage.Storage) {
