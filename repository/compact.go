@@ -68,8 +68,8 @@ func (r *Repository) idle() error {
 
 // compact compacts the segments of which the given fraction is dead. DELETE entries do not count, for whether they are
 // still needed depends on other segments; when there is one for every two objects, all segments with something dead are
-// compacted, after which next to none is needed. So they are, one at a time, after a transaction that makes room if it has
-// used the reserve and left too little to fill it again.
+// compacted, after which next to none is needed. So they are, one at a time, after a transaction that makes room if half
+// of the reserve is used up, and that much can be had.
 func (r *Repository) compact(ctx context.Context, threshold float64, makesRoom bool) error {
 	if threshold > 1 {
 		return nil
@@ -103,7 +103,7 @@ func (r *Repository) compact(ctx context.Context, threshold float64, makesRoom b
 		return err
 	}
 	clear(r.candidates)
-	if r.retakeReserve(); makesRoom && r.isShort() {
+	if r.retakeReserve(); makesRoom && r.isShort() && r.isWorthSteps() {
 		if _, err := r.compactInSteps(ctx, slices.Sorted(maps.Keys(r.garbage))); unlessFull(err) != nil {
 			return err
 		}
@@ -194,6 +194,15 @@ func (r *Repository) compactInSteps(ctx context.Context, numbers []uint32) (free
 	return freed, full
 }
 
+// isWorthSteps reports whether there is more dead than an index costs that may have to be written.
+func (r *Repository) isWorthSteps() bool {
+	gain := int64(0)
+	for _, g := range r.garbage {
+		gain += min(g.bytes, maxOffset) + int64(g.tombstones)*segment.KeyedSize
+	}
+	return gain > int64(len(r.index.tail))*2*(segment.KeySize+8)+32<<10
+}
+
 // candidate is a segment that is to be compacted.
 type candidate struct {
 	number     uint32
@@ -264,7 +273,7 @@ func (r *Repository) compactBatch(ctx context.Context, numbers []uint32, inSteps
 	case !inSteps:
 		err = r.flush()
 	case r.needsIndex(numbers[0]):
-		err = r.withReserve(r.flushTail)
+		err = r.flushFull()
 	}
 	if err != nil {
 		return freed, err

@@ -40,7 +40,7 @@ type config struct {
 	maxSegmentSize    int64
 	segmentsPerFolder uint32
 	reserve           int64  // bytes; 0 is as much as the repository needs, see reserveSize, and noReserve is none
-	badReserve        string // what is said instead
+	badReserve        string // what is said that makes no sense, in quotes
 }
 
 const noReserve = -1
@@ -127,7 +127,7 @@ func parseConfig(text string) (config, error) {
 		n, err := strconv.ParseInt(text, 10, 64)
 		switch {
 		case err != nil || n < 0 || n > reserveLimit:
-			c.badReserve = text
+			c.badReserve = strconv.Quote(text)
 		case n == 0:
 			c.reserve = noReserve
 		default:

@@ -21,8 +21,16 @@ const (
 // replayed. After an error the tail is still there and what is on disk is as good as before.
 func (r *Repository) flush() error { return r.flushAs(mergeSmall) }
 
-// flushTail is flush of the tail alone, which takes the least room.
-func (r *Repository) flushTail() error { return r.flushAs(mergeNone) }
+// flushFull is flush on a full disk, with the help of the reserve. If there is no room for more, the tail alone is written,
+// and what is there of an index that is not in use has to go first.
+func (r *Repository) flushFull() error {
+	err := r.withReserve(r.flush)
+	if storage.IsFull(err) {
+		r.removeStaleFiles()
+		err = r.flushAs(mergeNone)
+	}
+	return err
+}
 
 // flushBase is flush of all layers into a new base, unless the base is all there is.
 func (r *Repository) flushBase() error {
@@ -115,10 +123,10 @@ func (r *Repository) layers(transaction uint32, m merging) ([]*table, error) {
 	if err := r.ensureSums(x.tables[merged:]); err != nil {
 		return nil, err
 	}
+	h := hashindex.NewSmall(2, n)
 	if isBase {
-		n = x.count
+		h = hashindex.NewSized(2, x.count)
 	}
-	h := hashindex.NewSized(2, n)
 	live := map[uint32]int{}
 	add := func(id ID, loc location) {
 		if isBase {

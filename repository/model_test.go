@@ -42,8 +42,9 @@ type run struct {
 	keep      []string     // the index files with which verify opens what is left
 	ops       atomic.Int64 // storage operations so far
 	values    int
-	crashAt   int // the operation that fails, and all after it
-	faultAt   int // the operation that fails, and nothing after it
+	crashAt   int  // the operation that fails, and all after it
+	faultAt   int  // the operation that fails, and nothing after it
+	limited   bool // the room on the storage changes
 	trace     []string
 }
 
@@ -68,7 +69,7 @@ func (h *run) must(err error, what string) bool {
 	if err == nil {
 		return true
 	}
-	if errors.Is(err, errFault) {
+	if h.explains(err) {
 		h.note("%s: %v", what, err)
 		h.recover()
 		return false
@@ -77,6 +78,11 @@ func (h *run) must(err error, what string) bool {
 		h.t.Fatalf("%s: %v\n%s", what, err, strings.Join(h.trace, "\n"))
 	}
 	return false
+}
+
+// explains reports whether an error is one that the history has brought about.
+func (h *run) explains(err error) bool {
+	return errors.Is(err, errFault) || h.limited && storage.IsFull(err)
 }
 
 // recover does what a caller does after an error: it rolls back, and opens the repository again if that fails too.
@@ -119,6 +125,9 @@ func (h *run) value() string {
 // step does one random thing.
 func (h *run) step() {
 	ctx := context.Background()
+	if h.limited && h.rng.IntN(8) == 0 {
+		h.limit()
+	}
 	switch k := h.rng.IntN(100); {
 	case k < 40:
 		id, v := h.id(), h.value()
@@ -131,7 +140,7 @@ func (h *run) step() {
 		h.note("delete %x", id[0])
 		err := h.r.Delete(ctx, id)
 		if _, ok := h.current[id]; !ok {
-			if errors.Is(err, errFault) {
+			if h.explains(err) {
 				h.must(err, "delete")
 			} else if !errors.Is(err, ErrNotFound) && !h.crashed() {
 				h.t.Fatalf("delete of what is not there gives %v", err)
@@ -169,6 +178,16 @@ func (h *run) step() {
 			compare(h.t, h.r, h.current, h.trace)
 		}
 	}
+}
+
+// limit lets somebody else fill the disk, to the last byte or nearly so, or leave.
+func (h *run) limit() {
+	room, late := int64(h.rng.IntN(3)*h.rng.IntN(4000)), h.rng.IntN(4) == 0
+	if h.rng.IntN(4) == 0 {
+		room = 1 << 20
+	}
+	h.note("room for %d bytes, late %v", room, late)
+	h.mem.Limit(h.mem.Used()+room, late)
 }
 
 func (h *run) commit() bool {
@@ -269,26 +288,40 @@ func randomOptions(rng *rand.Rand) *Options {
 
 // history runs a number of random steps on mem, which holds start, and crashes at the given operation if that is not 0.
 func history(t testing.TB, seed uint64, mem *storage.Mem, start model, steps, crashAt, faultAt int) *run {
+	h := newRun(t, seed, mem, start)
+	h.crashAt, h.faultAt = crashAt, faultAt
+	h.play(start == nil, steps)
+	return h
+}
+
+func newRun(t testing.TB, seed uint64, mem *storage.Mem, start model) *run {
 	h := &run{
-		t: t, rng: rand.New(rand.NewPCG(seed, 1)), mem: mem, crashAt: crashAt, faultAt: faultAt,
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), mem: mem,
 		committed: maps.Clone(start), current: maps.Clone(start), keep: []string{"all", "index and hints", "none"},
-	}
-	mem.Hook = h.hook
-	h.opts = randomOptions(h.rng)
-	h.opts.Warn = func(err error) {
-		if !h.crashed() && !errors.Is(err, errFault) && !isDamage(err) {
-			t.Errorf("warning: %v\n%s", err, strings.Join(h.trace, "\n"))
-		}
 	}
 	if start == nil {
 		h.committed, h.current = model{}, model{}
+	}
+	h.opts = randomOptions(h.rng)
+	h.opts.Warn = func(err error) {
+		if !h.crashed() && !h.explains(err) && !isDamage(err) {
+			t.Errorf("warning: %v\n%s", err, strings.Join(h.trace, "\n"))
+		}
+	}
+	return h
+}
+
+// play creates the repository or opens it, and runs the steps.
+func (h *run) play(create bool, steps int) {
+	h.mem.Hook = h.hook
+	if create {
 		var err error
-		h.r, err = CreateIn(context.Background(), mem, h.opts)
+		h.r, err = CreateIn(context.Background(), h.mem, h.opts)
 		if errors.Is(err, errFault) {
-			h.r, err = CreateIn(context.Background(), mem, h.opts) // again
+			h.r, err = CreateIn(context.Background(), h.mem, h.opts) // again
 		}
 		if !h.must(err, "create") {
-			return h
+			return
 		}
 	} else {
 		h.open()
@@ -303,7 +336,6 @@ func history(t testing.TB, seed uint64, mem *storage.Mem, start model, steps, cr
 		err := h.r.Close()
 		h.must(err, "close")
 	}
-	return h
 }
 
 // verify opens what is left of a repository, with the index files and without, and returns its state, which must be the

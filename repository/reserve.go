@@ -13,10 +13,10 @@ import (
 // none, and taken again when it is done.
 
 const (
-	reserveBase     = 64 << 10 // for the folders, the tables, the file system's blocks and the objects that are replaced
-	reserveAnObject = 48       // a DELETE entry, and a part of the beginnings and ends of the segments that they fill
-	reserveLimit    = 16 << 30 // what a config can ask for
-	smallFile       = 4 << 10  // bytes of a named file that may always use the reserve
+	reserveBase     = 128 << 10 // for folders, a table of the index, the file system's blocks, objects that are replaced
+	reserveAnObject = 48        // a DELETE entry, and a part of the beginnings and ends of the segments that they fill
+	reserveLimit    = 16 << 30  // what a config can ask for
+	smallFile       = 4 << 10   // bytes of a named file that may always use the reserve
 )
 
 // reserve is what a Repository knows of its storage's reserve. It is safe for concurrent use.
@@ -172,7 +172,7 @@ func (r *Repository) keepReserve(freed bool) {
 		v.missed = least
 	}
 	if text := r.config.badReserve; err == nil && text != "" {
-		err = fmt.Errorf("config has %s = %q, want a number of bytes from 0 to %d; as much is kept as without it",
+		err = fmt.Errorf("config has %s = %s, want a number of bytes from 0 to %d; as much is kept as without it",
 			reserveKey, text, int64(reserveLimit))
 	}
 	tell := err != nil && !v.told

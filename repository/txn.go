@@ -8,7 +8,6 @@ import (
 
 	"garret/repository/hashindex"
 	"garret/repository/segment"
-	"garret/repository/storage"
 )
 
 func (a location) compare(b location) int {
@@ -279,10 +278,11 @@ func (r *Repository) tryMaintain(ctx context.Context, makesRoom bool) error {
 		err = r.compact(ctx, r.opts.CompactThreshold, makesRoom)
 	}
 	if err == nil && r.tail.exceeds(r.opts.tuning.tail) {
-		if err = r.flush(); makesRoom && storage.IsFull(err) {
-			err = r.withReserve(r.flushTail)
+		flush := r.flush
+		if makesRoom {
+			flush = r.flushFull
 		}
-		err = unlessFull(err) // the tail grows, and the next open takes longer
+		err = unlessFull(flush()) // the tail grows, and the next open takes longer
 	}
 	return err
 }

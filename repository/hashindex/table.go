@@ -52,8 +52,12 @@ type Table struct {
 func New(values int) *Table { return newTable(values, minBuckets) }
 
 // NewSized returns an empty table that takes the given number of entries without growing, with short probes.
-func NewSized(values, entries int) *Table {
-	n := minBuckets
+func NewSized(values, entries int) *Table { return newSized(values, entries, minBuckets) }
+
+// NewSmall is NewSized of a table that may be smaller than the reference makes them, for files that it does not read.
+func NewSmall(values, entries int) *Table { return newSized(values, entries, 16) }
+
+func newSized(values, entries, n int) *Table {
 	for entries > n/4*3 {
 		n *= 2
 	}

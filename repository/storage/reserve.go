@@ -31,6 +31,9 @@ func (d *Dir) Reserve(least, most int64) (kept int64, err error) {
 		return 0, err
 	}
 	f, size, err := openReserve(filepath.Join(d.path, ReserveName))
+	if IsFull(err) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}
