@@ -14,9 +14,22 @@ import (
 	"garret/repository/storage"
 )
 
-// mountLimited mounts a file system with so much room, and returns where it is. It is gone when the test ends.
+// mountLimited mounts a file system with so much room, and returns where it is. It is gone when the test ends. Where
+// GARRET_TEST_FULL_DISK names a folder on a small file system of another kind, it is that one.
 func mountLimited(t *testing.T, options string) string {
 	t.Helper()
+	if dir := os.Getenv("GARRET_TEST_FULL_DISK"); dir != "" {
+		path, err := os.MkdirTemp(dir, "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := os.RemoveAll(path); err != nil {
+				t.Error(err)
+			}
+		})
+		return path
+	}
 	path := t.TempDir()
 	if err := unix.Mount("garret-test", path, "tmpfs", 0, options); err != nil {
 		t.Skipf("this process may not mount a file system of its own: %v", err)
@@ -95,7 +108,7 @@ func newLimited(t *testing.T, options string) (r *Repository, mount string, want
 func mustFill(t *testing.T, r *Repository, random func() string) {
 	t.Helper()
 	var err error
-	for i := 1000; err == nil && i < 3000; i++ {
+	for i := 1000; err == nil && i < 20_000; i++ {
 		err = r.Put(context.Background(), numbered(i), []byte(random()))
 	}
 	if err = errors.Join(err, r.Commit(context.Background())); !storage.IsFull(err) {

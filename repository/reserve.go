@@ -115,7 +115,7 @@ type room struct {
 func (m room) prepare() {
 	r := m.r
 	if !m.mayUse() {
-		r.retakeReserve()
+		r.keepReserve(false)
 		return
 	}
 	least, _ := r.reserveSize()
@@ -141,13 +141,12 @@ func (m room) failedSync(err error) {
 	}
 }
 
-// retakeReserve takes the reserve again that was given up, and makes sure of one that nobody has looked for: what is
-// written next must not use it.
+// retakeReserve takes the reserve again if it was given up: what is written next must not use it.
 func (r *Repository) retakeReserve() {
 	r.reserve.mu.Lock()
-	isThere := r.reserve.known && !r.reserve.released
+	released := r.reserve.released
 	r.reserve.mu.Unlock()
-	if !isThere {
+	if released {
 		r.keepReserve(false)
 	}
 }
@@ -155,7 +154,7 @@ func (r *Repository) retakeReserve() {
 // keepReserve sees to it that the reserve is there, as large as it should be. freed says that there may be more room than
 // the last time. As long as nothing has changed it costs no call of the storage.
 func (r *Repository) keepReserve(freed bool) {
-	if !r.exclusive || r.committed < 0 {
+	if !r.exclusive || r.opts.ReadOnly || r.committed < 0 {
 		return
 	}
 	least, most := r.reserveSize()

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"garret/repository/storage"
@@ -319,5 +320,50 @@ func TestBadReserveInConfig(t *testing.T) {
 			t.Errorf("%q: %d bytes are kept", value, r.reserve.kept)
 		}
 		mustClose(t, r)
+	}
+}
+
+// TestFailedSyncGivesUpTheReserve lets a sync of a deletion find no room, though there seems to be some: a quota may not
+// show. The transaction fails. What is done again has the reserve given up before its first write, and it is back afterwards.
+func TestFailedSyncGivesUpTheReserve(t *testing.T) {
+	for at := 1; at <= 2; at++ {
+		mem := new(storage.Mem)
+		r := createIn(t, mem, plain())
+		for i := range 10 {
+			putCommit(t, r, i, valueOf(i))
+		}
+		full := mem.Used()
+		syncs := 0
+		mem.Hook = func(op string) error {
+			if strings.HasPrefix(op, "sync segment ") {
+				if syncs++; syncs == at {
+					return syscall.EDQUOT
+				}
+			}
+			return nil
+		}
+		mustDelete(t, r, 1)
+		if err := r.Commit(context.Background()); !storage.IsFull(err) {
+			t.Fatalf("sync %d fails, and the commit gives %v", at, err)
+		}
+		if err := r.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		if now := mem.Used(); now != full {
+			t.Errorf("after a rollback %d bytes are used, want %d", now, full)
+		}
+		var ops []string
+		mem.Hook = func(op string) error { ops = append(ops, op); return nil }
+		mustDelete(t, r, 1)
+		mustCommit(t, r)
+		release := slices.Index(ops, "release the reserve")
+		create := slices.IndexFunc(ops, func(op string) bool { return strings.HasPrefix(op, "create segment") })
+		if release < 0 || release > create || !slices.Contains(ops[create:], "reserve room") {
+			t.Errorf("done again: %q", ops)
+		}
+		mustClose(t, r)
+		want := valuesOf(0, 9)
+		delete(want, numbered(1))
+		mustHold(t, mem, want, "after all")
 	}
 }

@@ -103,10 +103,12 @@ var kinds = []struct {
 	{backup.ErrZeroByte, exitError, "if that is where its paths end, use --null"},
 	{retention.ErrArchiveExists, exitError, "choose another name"},
 	{repository.ErrReadOnly, exitError, ""},
-	{syscall.ENOSPC, exitError, "free some space and do it again"},
-	{syscall.EDQUOT, exitError, "free some space and do it again"},
+	{syscall.ENOSPC, exitError, adviceFull},
+	{syscall.EDQUOT, exitError, adviceFull},
 	{repository.ErrIntegrity, exitError, `"garret check" finds out what is damaged`},
 }
+
+const adviceFull = "free some space and do it again; where it is the repository that finds none, archives can still be deleted"
 
 func exitCode(err error) int {
 	if err == nil {

@@ -88,7 +88,7 @@ func (m *Mem) Reserve(least, most int64) (kept int64, err error) {
 // Release implements Storage.
 func (m *Mem) Release(enough int64) (released bool, err error) {
 	err = m.change("release the reserve", func() error {
-		if m.reserve > 0 && m.roomLocked(math.MaxInt64) < enough {
+		if m.reserve > 0 && (enough == math.MaxInt64 || m.roomLocked(enough) < enough) {
 			m.reserve, released = 0, true
 		}
 		return nil

@@ -61,8 +61,8 @@ type Storage interface {
 	// large. None of this is durable, or counts among the named files: a crash may lose it, and nothing but room with it.
 	// A storage that knows no end may keep nothing, and report least.
 	Reserve(least, most int64) (kept int64, err error)
-	// Release gives the reserve up, unless enough bytes are free without it, and reports whether it did. It may be called
-	// when nothing is kept.
+	// Release gives the reserve up, unless enough bytes are free without it, and reports whether it did. There are never
+	// math.MaxInt64. It may be called when nothing is kept.
 	Release(enough int64) (bool, error)
 
 	// Lock takes the repository's lock: shared, or exclusive. When somebody else holds it in a way that conflicts, Lock

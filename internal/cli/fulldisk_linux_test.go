@@ -1,0 +1,147 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"garret/internal/archive"
+	"garret/internal/location"
+	"garret/internal/ui"
+)
+
+// mountSmall mounts a file system with room for so many MiB, which is gone when the test ends.
+func mountSmall(t *testing.T, megabytes int) string {
+	t.Helper()
+	path := t.TempDir()
+	if err := unix.Mount("garret-test", path, "tmpfs", 0, fmt.Sprintf("size=%dm", megabytes)); err != nil {
+		t.Skipf("this process may not mount a file system of its own: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
+}
+
+// takeAllRoom writes a file until there is no byte free.
+func takeAllRoom(t *testing.T, dir string) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, "filler"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for n := 1 << 20; n > 0; {
+		if _, err := f.Write(make([]byte, n)); errors.Is(err, unix.ENOSPC) {
+			n /= 2
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// randomFile writes a file that cannot be compressed.
+func randomFile(t *testing.T, path string, size int) {
+	t.Helper()
+	data := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{byte(size)}).Read(data) // never fails
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFullDisk fills the disk with a backup, which fails in words and leaves the repository as it was. Then somebody else
+// takes the last byte, and an archive is deleted all the same, with the client's own files on the same disk.
+func TestFullDisk(t *testing.T) {
+	for _, encryption := range []string{"none", "passphrase"} {
+		t.Run(encryption, func(t *testing.T) {
+			files, disk := useTestEnv(t), mountSmall(t, 32)
+			t.Setenv("GARRET_CACHE_DIR", filepath.Join(disk, "cache"))
+			randomFile(t, filepath.Join(files, "small"), 3<<20)
+			randomFile(t, filepath.Join(files, "large"), 60<<20)
+			repo := filepath.Join(disk, "repo")
+			garret(t, "init", "-e", encryption, repo)
+			garret(t, "create", repo+"::one", filepath.Join(files, "small"))
+
+			var stderr bytes.Buffer
+			args := []string{"create", repo + "::two", filepath.Join(files, "large")}
+			if code := Run(t.Context(), args, strings.NewReader(""), &stderr, &stderr); code != exitError {
+				t.Errorf("exit code %d", code)
+			}
+			if msg := stderr.String(); strings.Count(msg, "\n") != 1 || !strings.Contains(msg, "no space left on device; free some space") {
+				t.Errorf("the message is %q", msg)
+			}
+			garret(t, "check", repo)
+			if list := garret(t, "list", repo); !strings.Contains(list, "one") || strings.Contains(list, "two") {
+				t.Errorf("archives: %s", list)
+			}
+
+			takeAllRoom(t, disk)
+			if encryption == "none" {
+				for _, id := range strings.Fields(garret(t, "object", "list", repo)) {
+					if id != archive.ManifestID.String() {
+						takeAllRoom(t, disk)
+						garret(t, "object", "delete", repo, id)
+					}
+				}
+			} else {
+				deleteArchives(t, repo)
+				if list := garret(t, "list", repo); list != "" {
+					t.Errorf("archives: %s", list)
+				}
+				garret(t, "check", repo)
+				garret(t, "create", repo+"::three", filepath.Join(files, "small"))
+				garret(t, "check", repo)
+			}
+		})
+	}
+}
+
+// deleteArchives deletes all archives with all that belongs to them, and compacts the repository.
+func deleteArchives(t *testing.T, path string) {
+	t.Helper()
+	ctx := context.Background()
+	var stderr bytes.Buffer
+	a := &app{stdout: &stderr, ui: ui.New(strings.NewReader(""), &stderr)}
+	loc, err := location.Parse(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := a.open(ctx, loc, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, err := range s.repo.All(ctx) {
+		if err == nil && id != archive.ManifestID {
+			err = s.repo.Delete(ctx, id)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.cat.Save(ctx, s.repo, map[string]archive.ArchiveRef{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.repo.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.repo.Compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if stderr.Len() > 0 {
+		t.Errorf("it says %s", stderr.String())
+	}
+}
