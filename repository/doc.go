@@ -24,6 +24,7 @@
 //	garret.delta.<N>           what has changed from the index or delta before until segment N, in the format of the index
 //	garret.sums.<N>            checksums of the blocks of index.<N> or garret.delta.<N>
 //	garret.tables              which of these make up the index, with checksums; what is dead in which segment
+//	garret.reserve             room for deletions and compactions on a full disk
 //
 // A transaction is a number of segments, of which the last ends with a COMMIT entry. Segments behind the last COMMIT belong
 // to a transaction that was aborted: readers do not look at them and the next writer removes them. An index may lag behind

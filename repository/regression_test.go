@@ -321,6 +321,33 @@ func TestCacheFilesInTheWay(t *testing.T) {
 	}
 }
 
+// TestFolderInPlaceOfTables commits to a repository with a folder where garret.tables is to be. It is told of once.
+func TestFolderInPlaceOfTables(t *testing.T) {
+	r := newRepository(t, plain())
+	mustClose(t, r)
+	mkdirIn(t, mkdirIn(t, r.String(), tablesName), "precious")
+	var told []string
+	o := plain()
+	o.Warn = func(err error) { told = append(told, err.Error()) }
+	o.tuning = tuning{tail: tail{entries: 1}, layer: 4, tombstones: 100}
+	again, err := Open(context.Background(), r.String(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		putCommit(t, again, i, valueOf(i))
+	}
+	mustClose(t, again)
+	if len(told) > 1 {
+		t.Errorf("warnings: %q", told)
+	}
+	aside := filepath.Join(r.String(), "garret.aside."+tablesName)
+	if err := errors.Join(os.Remove(filepath.Join(aside, "precious")), os.Remove(aside)); err != nil {
+		t.Error(err)
+	}
+	readAndCheck(t, r.String(), valuesOf(0, 9))
+}
+
 func readAndCheck(t *testing.T, path string, want model) {
 	for _, readOnly := range []bool{true, false} {
 		r, err := Open(context.Background(), path, &Options{ReadOnly: readOnly})

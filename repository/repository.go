@@ -368,8 +368,8 @@ func (r *Repository) ReadFile(name string) ([]byte, error) {
 }
 
 // WriteFile replaces such a file, at once and as a whole. It is durable when WriteFile returns; after an error it has
-// the old content or the new. It needs the exclusive lock, and takes it. On a full disk, a file of at most 4 KiB is written
-// with the help of the reserve, for there are those that a deletion needs.
+// the old content or the new. It needs the exclusive lock, and takes it. On a full disk, a file of at most 4 KiB
+// is written with the help of the reserve, for there are those that a deletion needs.
 func (r *Repository) WriteFile(name string, data []byte) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -415,10 +415,11 @@ func (r *Repository) settle() error {
 		if err := r.measure(); err != nil {
 			return err
 		}
-		if err := r.withReserve(r.flush); err != nil {
+		if err := r.flushFull(); err != nil {
 			return err
 		}
-		if err := r.withReserve(func() error { return r.writeState(r.flushed) }); err != nil { // syncs the folder, after what flush has removed
+		syncFolder := func() error { return r.writeState(r.flushed) } // after what flush has removed
+		if err := r.withReserve(syncFolder); err != nil {
 			return err
 		}
 		r.stale = false

@@ -27,14 +27,14 @@ type reserve struct {
 	known    bool  // what follows was asked of the storage
 	kept     int64 // bytes
 	missed   int64 // the least that was wanted when there was no room for it; 0 if there was
-	log      int64 // bytes in the segments, if that is less than one that is full; -1 if it is not known
+	log      int64 // bytes in the segments, or less where that is enough to know; -1 if it is not known
 	released bool  // by this Repository, and not taken again
 	late     bool  // a sync has failed for want of room, so that no write tells
 	told     bool  // that it cannot be kept
 }
 
 // reserveSize returns how much is to be kept, at least and at most. By itself that is enough for a transaction that
-// deletes every object and a compaction that copies one segment, of which a small repository has none that is full.
+// deletes every object and a compaction that copies one segment.
 func (r *Repository) reserveSize() (least, most int64) {
 	if n := r.config.reserve; n != 0 {
 		return max(n, 0), max(n, 0)
@@ -46,25 +46,26 @@ func (r *Repository) reserveSize() (least, most int64) {
 	return least, least + least/2
 }
 
-// oneSegment returns the length of the longest segment there can be of those that are of the usual length.
+// oneSegment returns the room for a copy of one segment of the usual length. In a repository that is not four times as
+// long, it is a quarter of that: the reserve must not outgrow what it is for.
 func (r *Repository) oneSegment() int64 {
 	const few = 64 // segments of which the lengths are looked at
-	v, limit := &r.reserve, r.config.maxSegmentSize
+	v, enough := &r.reserve, 4*r.config.maxSegmentSize
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.log < 0 {
 		v.log = 0
 		if r.committed > few {
-			v.log = limit
+			v.log = enough
 		}
-		for n := int64(0); n <= r.committed && v.log < limit; n++ {
+		for n := int64(0); n <= r.committed && v.log < enough; n++ {
 			if s, err := r.segments.acquire(uint32(n)); err == nil {
 				v.log += s.Size()
 				s.release()
 			}
 		}
 	}
-	return min(v.log, limit)
+	return min(v.log, enough) / 4
 }
 
 // wrote takes note that the log has become longer.

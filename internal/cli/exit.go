@@ -108,7 +108,7 @@ var kinds = []struct {
 	{repository.ErrIntegrity, exitError, `"garret check" finds out what is damaged`},
 }
 
-const adviceFull = "free some space and do it again; where it is the repository that finds none, archives can still be deleted"
+const adviceFull = "free some space and do it again; deleting archives needs none"
 
 func exitCode(err error) int {
 	if err == nil {

@@ -27,7 +27,7 @@ func TestEveryErrorHasItsCodeAndOneLine(t *testing.T) {
 		{errors.Join(errors.New("one"), errors.New("two")), 2, "one; two"},
 		{
 			&fs.PathError{Op: "write", Path: "/r/data/0/1", Err: syscall.ENOSPC}, 2,
-			"write /r/data/0/1: no space left on device; free some space and do it again; where it is the repository that finds none, archives can still be deleted",
+			"write /r/data/0/1: no space left on device; free some space and do it again; deleting archives needs none",
 		},
 		{fmt.Errorf("open %q: %w", "r", repository.ErrNotExist), 10, `open "r": repository does not exist; "garret init" makes one`},
 		{fmt.Errorf("open %q: %w", "r", repository.ErrInvalid), 10, `open "r": not a valid repository`},

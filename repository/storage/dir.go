@@ -366,16 +366,19 @@ func writeTemp(path string, write func(io.Writer) error) (err error) {
 	return f.Sync()
 }
 
-// setAside gives what is in the way of a file, and is none of ours, another name.
+// setAside gives what is in the way of a file, and is none of ours, a name that nobody takes for a file of a repository.
 func setAside(path string) error {
-	aside := path + ".aside"
-	for i := 2; ; i++ {
-		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
-			return os.Rename(path, aside)
+	aside := filepath.Join(filepath.Dir(path), "garret.aside."+filepath.Base(path))
+	for i := 1; ; i++ {
+		to := aside
+		if i > 1 {
+			to = fmt.Sprintf("%s.%d", aside, i)
+		}
+		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+			return os.Rename(path, to)
 		} else if err != nil {
 			return err
 		}
-		aside = fmt.Sprintf("%s.aside.%d", path, i)
 	}
 }
 

@@ -272,7 +272,8 @@ func TestFolderInPlaceOfFile(t *testing.T) {
 		}
 	}
 	for _, aside := range []string{
-		"garret.tables.aside", "garret.tables.aside.2", "garret.tables.tmp.aside", "garret.tables.tmp.aside.2",
+		"garret.aside.garret.tables", "garret.aside.garret.tables.2",
+		"garret.aside.garret.tables.tmp", "garret.aside.garret.tables.tmp.2",
 	} {
 		if _, err := os.Stat(filepath.Join(d.String(), aside, "precious")); err != nil {
 			t.Error(err)
