@@ -68,8 +68,8 @@ func (r *Repository) idle() error {
 
 // compact compacts the segments of which the given fraction is dead. DELETE entries do not count, for whether they are
 // still needed depends on other segments; when there is one for every two objects, all segments with something dead are
-// compacted, after which next to none is needed. So they are, one at a time, after a transaction that makes room if half
-// of the reserve is used up, and that much can be had.
+// compacted, after which next to none is needed. After a transaction that makes room, more than these are compacted, one at
+// a time, if less than half of the reserve could be taken again.
 func (r *Repository) compact(ctx context.Context, threshold float64, makesRoom bool) error {
 	if threshold > 1 {
 		return nil
@@ -104,7 +104,8 @@ func (r *Repository) compact(ctx context.Context, threshold float64, makesRoom b
 	}
 	clear(r.candidates)
 	if r.retakeReserve(); makesRoom && r.isShort() && r.isWorthSteps() {
-		if _, err := r.compactInSteps(ctx, slices.Sorted(maps.Keys(r.garbage))); unlessFull(err) != nil {
+		_, most := r.reserveSize()
+		if _, err := r.compactInSteps(ctx, slices.Sorted(maps.Keys(r.garbage)), most); unlessFull(err) != nil {
 			return err
 		}
 	}
@@ -165,16 +166,19 @@ func (r *Repository) compactSegments(ctx context.Context, numbers []uint32) (fre
 	if !storage.IsFull(err) {
 		return freed, err
 	}
-	more, err := r.compactInSteps(ctx, numbers)
+	more, err := r.compactInSteps(ctx, numbers, math.MaxInt64)
 	return freed + more, err
 }
 
 // compactInSteps is compactSegments for a full disk: one segment at a time, those first that free most for the least
-// copies, with the help of the reserve.
-func (r *Repository) compactInSteps(ctx context.Context, numbers []uint32) (freed int64, err error) {
+// copies, with the help of the reserve, until enough bytes are freed.
+func (r *Repository) compactInSteps(ctx context.Context, numbers []uint32, enough int64) (freed int64, err error) {
 	var full error
 	tooMuch := int64(math.MaxInt64)
 	for _, c := range r.cheapestFirst(numbers) {
+		if freed >= enough {
+			break
+		}
 		if c.alive >= tooMuch {
 			continue
 		}
