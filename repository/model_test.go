@@ -42,9 +42,10 @@ type run struct {
 	keep      []string     // the index files with which verify opens what is left
 	ops       atomic.Int64 // storage operations so far
 	values    int
-	crashAt   int  // the operation that fails, and all after it
-	faultAt   int  // the operation that fails, and nothing after it
-	limited   bool // the room on the storage changes
+	crashAt   int   // the operation that fails, and all after it
+	faultAt   int   // the operation that fails, and nothing after it
+	limited   bool  // the room on the storage changes
+	fault     error // of the operation at faultAt
 	trace     []string
 }
 
@@ -54,7 +55,7 @@ func (h *run) hook(string) error {
 		return errCrash
 	}
 	if n == h.faultAt {
-		return errFault
+		return h.fault
 	}
 	return nil
 }
@@ -82,7 +83,7 @@ func (h *run) must(err error, what string) bool {
 
 // explains reports whether an error is one that the history has brought about.
 func (h *run) explains(err error) bool {
-	return errors.Is(err, errFault) || h.limited && storage.IsFull(err)
+	return h.fault != nil && errors.Is(err, h.fault) || h.limited && storage.IsFull(err)
 }
 
 // recover does what a caller does after an error: it rolls back, and opens the repository again if that fails too.
@@ -296,7 +297,7 @@ func history(t testing.TB, seed uint64, mem *storage.Mem, start model, steps, cr
 
 func newRun(t testing.TB, seed uint64, mem *storage.Mem, start model) *run {
 	h := &run{
-		t: t, rng: rand.New(rand.NewPCG(seed, 1)), mem: mem,
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), mem: mem, fault: errFault,
 		committed: maps.Clone(start), current: maps.Clone(start), keep: []string{"all", "index and hints", "none"},
 	}
 	if start == nil {
@@ -317,7 +318,7 @@ func (h *run) play(create bool, steps int) {
 	if create {
 		var err error
 		h.r, err = CreateIn(context.Background(), h.mem, h.opts)
-		if errors.Is(err, errFault) {
+		if h.explains(err) {
 			h.r, err = CreateIn(context.Background(), h.mem, h.opts) // again
 		}
 		if !h.must(err, "create") {

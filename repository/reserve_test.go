@@ -54,6 +54,29 @@ func TestCrashWithLimitedRoom(t *testing.T) {
 	t.Logf("%d crashes", crashes)
 }
 
+// TestNoRoomAtEveryOperation lets each operation of a history find no room, in turn, once. What may use the reserve goes on
+// with it; where it does not, the caller rolls back and goes on. At the end the power fails.
+func TestNoRoomAtEveryOperation(t *testing.T) {
+	seed, count := seeds(t, 30, 2)
+	faults := 0
+	for i := range count {
+		seed := seed + uint64(i)
+		for at := 1; ; at++ {
+			mem := new(storage.Mem)
+			h := newRun(t, seed, mem, nil)
+			h.faultAt, h.fault = at, []error{syscall.ENOSPC, syscall.EDQUOT}[at%2]
+			h.play(true, 40)
+			if !h.faulted() {
+				break
+			}
+			faults++
+			rng := rand.New(rand.NewPCG(seed, uint64(at)))
+			h.verify(mem.Crash(rng), fmt.Sprintf("seed %d, no room at operation %d", seed, at))
+		}
+	}
+	t.Logf("%d faults", faults)
+}
+
 // TestRoomToLeave deletes all objects of a repository, one or some at a time, on a disk that somebody else fills to the
 // last byte before each. Nothing can be put, and the attempt costs nothing; each deletion and each compaction succeeds. At
 // the end there is room again.
