@@ -94,6 +94,9 @@ func (h *run) recover() {
 			h.inFlight = nil
 			return
 		}
+		if h.crashed() {
+			return // there is nobody any more who could open it again
+		}
 		_ = h.r.Close()
 	}
 	h.open()
