@@ -28,6 +28,9 @@ func newAssembly(p *pipeline) *assembly {
 			// A checkpoint needs the stream whole, and so it is not cut off by the end of a context.
 			c, err := p.chunks.add(context.Background(), data)
 			p.chunks.use(c)
+			if p.Uses != nil {
+				p.Uses.Add(c)
+			}
 			return c.ID, err
 		}),
 		lost: map[fsmeta.FileID]bool{},
@@ -131,7 +134,11 @@ func (a *assembly) count(e *entry) {
 		a.chunks.use(e.item.Chunks...)
 		for i := range e.item.Chunks {
 			a.stats.Bytes += int64(e.item.Chunks[i].Size)
+			if a.Uses != nil {
+				a.Uses.Add(e.item.Chunks[i])
+			}
 		}
+		a.stats.Contents++
 		a.stats.Chunks += int64(len(e.item.Chunks))
 		a.Progress.path.Store(&e.item.Path)
 	}
@@ -148,6 +155,7 @@ func (a *assembly) finish(ctx context.Context) error {
 		return fmt.Errorf("store the record of archive %q: %w", a.Name, err)
 	}
 	a.chunks.use(record)
+	a.stats.Record = record
 	if err := a.chunks.dropTemporary(ctx, true); err != nil {
 		return fmt.Errorf("remove the checkpoint: %w", err)
 	}

@@ -65,6 +65,9 @@ type Known interface {
 	Remember(path string, info *fsmeta.Info, it *archive.Item)
 }
 
+// Uses is told each use of a chunk by the archive, in content and in the stream of items, by one goroutine.
+type Uses interface{ Add(chunk archive.Chunk) }
+
 // Options say what to back up.
 type Options struct {
 	Name     string    // of the archive; must be new
@@ -93,6 +96,8 @@ type Options struct {
 
 	// Known, if not nil, spares the reading of files that are unchanged.
 	Known Known
+	// Uses, if not nil, is told what the archive uses.
+	Uses Uses
 	// Checkpoint is how often what is stored so far is committed as an archive of its own; 0: never. Checkpointed is then
 	// told its name each time, and when the backup is interrupted.
 	Checkpoint   time.Duration
@@ -120,6 +125,7 @@ func (p *Progress) Count() (files, bytes int64, path string) {
 // Stats say what a backup has stored.
 type Stats struct {
 	Files    int64 // regular files, hard links included
+	Contents int64 // of these, the ones that are no further name of another
 	Dirs     int64
 	Others   int64 // symbolic links, devices, FIFOs
 	Bytes    int64 // of content, each file whole
@@ -128,6 +134,8 @@ type Stats struct {
 
 	NewChunks int64 // chunks that were not in the repository before, the archive's own records included
 	NewBytes  int64 // their size as stored
+
+	Record archive.Chunk // the object of the archive's record, whose id is the archive's
 }
 
 // bytesInFlight bounds the chunks that have been read and not yet stored.

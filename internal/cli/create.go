@@ -48,6 +48,11 @@ could not be stored; x what was left out, with the pattern that says so and wher
 with "status", "path", "path_base64" if the path is not UTF-8, and for x "rule" and "origin", or "reason". With --stats
 and --json, a dry run ends with a line with "files", "folders", "others" and "bytes".
 
+With --stats, the sizes of the archive are printed, and those of all archives: of all that they use, of that as it is
+stored, and of what this archive has added. With --json, this is a line with "name", "id", "start" and "end"; "warnings",
+of what could not be stored; and "this_archive" and "all_archives" with
+` + statsJSONHelp + `
+
 A file that has not changed since a former backup by this machine is not read again. What is stored is committed every
 few minutes, and when the backup is interrupted, as an archive whose name ends in .checkpoint; the next backup goes on
 from there.`,
@@ -78,8 +83,8 @@ from there.`,
 			}
 			begin := time.Now()
 			done, err := a.store(cmd.Context(), s, o)
-			if err == nil && stats {
-				fmt.Fprintf(a.stdout, "%s in %s\n", summary(done), ui.Duration(time.Since(begin)))
+			if err == nil && (stats || a.json) {
+				err = a.tellMade(cmd.Context(), s, o.Name, begin, done)
 			}
 			return sel.end(a, endStore(s, done, err))
 		},
@@ -121,6 +126,10 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 	if o.readAll {
 		o.Known = unseen{files}
 	}
+	chunks := s.known.chunks(a, s.repo.ID())
+	chunks.Retain(s.cat.Manifest)
+	uses := chunks.NewUses()
+	o.Uses = uses
 	o.Checkpointed = func(name string) {
 		a.say("What is stored so far is archive %q.", name)
 		a.saveFiles(files)
@@ -132,10 +141,44 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 	}
 	done, err := backup.Run(ctx, s.repo, s.cat, o.Options)
 	if err == nil {
+		uses.Files = done.Contents
+		chunks.Add(done.Record, uses)
+		a.saveChunks(chunks)
 		a.saveFiles(files)
 		a.tellCheckpoints(s, o.Name)
 	}
 	return done, err
+}
+
+// jsonMade is what is told of an archive that has been made.
+type jsonMade struct {
+	Name     string    `json:"name"`
+	ID       string    `json:"id"`
+	Start    time.Time `json:"start"`
+	End      time.Time `json:"end"`
+	Warnings int64     `json:"warnings"`
+	This     jsonStats `json:"this_archive"`
+	All      jsonStats `json:"all_archives"`
+}
+
+// tellMade prints the statistics of an archive that has been made. For these, archives are read that this machine does
+// not know yet.
+func (a *app) tellMade(ctx context.Context, s *session, name string, start time.Time, done *backup.Stats) error {
+	end := time.Now()
+	chunks, err := s.chunks(ctx)
+	if err != nil {
+		return fmt.Errorf("the archive is stored, but its statistics cannot be told: %w", err)
+	}
+	this, _ := chunks.Archive(done.Record.ID)
+	this.Deduplicated, this.Chunks = done.NewBytes, done.NewChunks
+	all := chunks.Total()
+	if a.json {
+		return a.emit(jsonMade{
+			name, done.Record.ID.String(), start, end, done.Warnings, newJSONStats(this), newJSONStats(all),
+		})
+	}
+	a.printArchiveStats(archiveStats{Name: name, ID: done.Record.ID, Start: start, End: end, This: this, All: all})
+	return nil
 }
 
 // tellCheckpoints tells of the checkpoints that former attempts at an archive have left.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -14,8 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"garret/internal/archive"
-	"garret/internal/location"
-	"garret/internal/ui"
 )
 
 // mountSmall mounts a file system with room for so many MiB, which is gone when the test ends.
@@ -68,10 +65,14 @@ func TestFullDisk(t *testing.T) {
 			files, disk := useTestEnv(t), mountSmall(t, 32)
 			t.Setenv("GARRET_CACHE_DIR", filepath.Join(disk, "cache"))
 			randomFile(t, filepath.Join(files, "small"), 3<<20)
+			randomFile(t, filepath.Join(files, "tiny"), 300<<10)
 			randomFile(t, filepath.Join(files, "large"), 60<<20)
 			repo := filepath.Join(disk, "repo")
 			garret(t, "init", "-e", encryption, repo)
 			garret(t, "create", repo+"::one", filepath.Join(files, "small"))
+			if encryption != "none" {
+				garret(t, "create", repo+"::three", filepath.Join(files, "tiny"))
+			}
 
 			var stderr bytes.Buffer
 			args := []string{"create", repo + "::two", filepath.Join(files, "large")}
@@ -95,53 +96,24 @@ func TestFullDisk(t *testing.T) {
 					}
 				}
 			} else {
-				deleteArchives(t, repo)
+				garret(t, "prune", "--keep-daily", "1", "--even-last", repo)
+				if list := garret(t, "list", "--short", repo); list != "three\n" {
+					t.Errorf("archives after the prune: %s", list)
+				}
+				takeAllRoom(t, disk)
+				garret(t, "delete", repo+"::three")
+				takeAllRoom(t, disk)
+				garret(t, "compact", repo)
 				if list := garret(t, "list", repo); list != "" {
 					t.Errorf("archives: %s", list)
 				}
 				garret(t, "check", repo)
-				garret(t, "create", repo+"::three", filepath.Join(files, "small"))
+				if err := os.Remove(filepath.Join(disk, "filler")); err != nil {
+					t.Fatal(err)
+				}
+				garret(t, "create", repo+"::four", filepath.Join(files, "small"))
 				garret(t, "check", repo)
 			}
 		})
-	}
-}
-
-// deleteArchives deletes all archives with all that belongs to them, and compacts the repository.
-func deleteArchives(t *testing.T, path string) {
-	t.Helper()
-	ctx := context.Background()
-	var stderr bytes.Buffer
-	a := &app{stdout: &stderr, ui: ui.New(strings.NewReader(""), &stderr)}
-	loc, err := location.Parse(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := a.open(ctx, loc, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for id, err := range s.repo.All(ctx) {
-		if err == nil && id != archive.ManifestID {
-			err = s.repo.Delete(ctx, id)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.cat.Save(ctx, s.repo, map[string]archive.ArchiveRef{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.repo.Commit(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.repo.Compact(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if stderr.Len() > 0 {
-		t.Errorf("it says %s", stderr.String())
 	}
 }
