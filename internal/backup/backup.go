@@ -179,6 +179,11 @@ func Run(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (
 	case err != nil:
 		return nil, err
 	}
+	return p.finish(ctx, a)
+}
+
+// finish makes the archive, and says what was stored.
+func (p *pipeline) finish(ctx context.Context, a *assembly) (*Stats, error) {
 	if err := a.finish(ctx); err != nil {
 		return nil, err
 	}

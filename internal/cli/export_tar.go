@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"garret/internal/location"
+	"garret/internal/tarball"
+	"garret/internal/ui"
+)
+
+// exportTar are the options of the command.
+type exportTar struct {
+	compress string
+	force    bool
+	strip    int
+}
+
+// exported is the result as JSON.
+type exported struct {
+	Archive  string   `json:"archive"`
+	File     jsonPath `json:"file"`
+	Files    int64    `json:"files"`
+	Dirs     int64    `json:"dirs"`
+	Others   int64    `json:"others"`
+	Bytes    int64    `json:"bytes"`
+	Warnings int64    `json:"warnings"`
+}
+
+func (a *app) exportTarCommand() *cobra.Command {
+	var o exportTar
+	cmd := &cobra.Command{
+		Use:   "export-tar [REPO]::ARCHIVE FILE|- [PATH...]",
+		Short: "Write an archive as a tar",
+		Long: `Write an archive as a tar into a file, or to standard output for -. With PATHs, only these and what is in them.
+
+The tar has all that the archive has, file flags apart: owners, times to the nanosecond, hard links, devices, extended
+attributes and ACLs, in the format PAX, which every tar of today reads. GNU tar restores all of it with
+"tar --xattrs --xattrs-include='*' --acls -xpf FILE".
+
+It is packed with gzip or zstd if the name ends in .tar.gz, .tgz, .tar.zst or .tzst, or with what --compress says.
+
+A file that is there is only replaced with --force, and only once the tar is complete. Of a damaged file the tar has what
+is left, with zeros in place of the rest, under a name that ends in .damaged; it is reported, and the exit code is 1.
+
+With --json the result is one object: archive, file (an object with its path), how many files, dirs and others (links,
+devices and FIFOs) there are in the tar, their bytes, and how many warnings there were.`,
+		Args: args(2, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			loc, err := a.location(args[0], true)
+			if err != nil {
+				return err
+			}
+			return a.exportTar(cmd.Context(), loc, args[1], newSelection(args[2:]), o)
+		},
+	}
+	cmd.Flags().StringVar(&o.compress, "compress", "", "how to pack the tar: none, gzip or zstd (default: as its name says)")
+	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "replace the file if it is there")
+	cmd.Flags().IntVar(&o.strip, "strip-components", 0, "cut so many names off the front of each path")
+	return cmd
+}
+
+// compression returns how to pack a file.
+func (o exportTar) compression(file string) (tarball.Compression, error) {
+	var c tarball.Compression
+	var err error
+	if o.compress != "" {
+		c, err = tarball.ParseCompression(o.compress)
+	} else {
+		c, err = tarball.CompressionFor(file)
+	}
+	if err != nil {
+		return c, &usageError{err.Error() + "; see --compress"}
+	}
+	return c, nil
+}
+
+func (a *app) exportTar(ctx context.Context, loc location.Location, file string, sel *selection, o exportTar) error {
+	compression, err := o.compression(file)
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.strip < 0:
+		return &usageError{"--strip-components must not be negative"}
+	case file == "-" && a.json:
+		return &usageError{"--json and - both want the standard output; name a file"}
+	case file == "-" && ui.IsTerminal(a.stdout):
+		return &usageError{"a tar is nothing for a terminal; name a file, or lead the output into one"}
+	}
+	s, err := a.open(ctx, loc, false)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	rec, err := s.cat.Archive(ctx, loc.Archive)
+	if err != nil {
+		return err
+	}
+	opts := tarball.ExportOptions{
+		Match:           sel.match(),
+		StripComponents: o.strip,
+		Warn:            a.warn,
+		Stored:          func(path string) { a.say("%s", quotePath(path)) },
+		Progress:        new(tarball.Progress),
+	}
+	write := func(w io.Writer) (*tarball.Stats, error) {
+		stop := a.ui.Progress(opts.Progress.Count)
+		defer stop()
+		return writePacked(w, compression, func(w io.Writer) (*tarball.Stats, error) {
+			return tarball.Export(ctx, s.repo, s.cat, rec, w, opts)
+		})
+	}
+	var done *tarball.Stats
+	if file == "-" {
+		done, err = write(a.stdout)
+	} else {
+		err = writeOutput(file, o.force, func(w io.Writer) error {
+			done, err = write(w)
+			return err
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("export archive %q: %w", loc.Archive, err)
+	}
+	missing := sel.unmatched()
+	for _, path := range missing {
+		a.warn(path, errors.New("is not in the archive"))
+	}
+	done.Warnings += int64(len(missing))
+	if a.json {
+		err = a.emit(exported{
+			loc.Archive, newJSONPath(file), done.Files, done.Dirs, done.Others, done.Bytes, done.Warnings,
+		})
+	}
+	if err == nil && done.Warnings > 0 {
+		err = errWarnings
+	}
+	return err
+}
+
+// writePacked writes a tar, packed.
+func writePacked(w io.Writer, c tarball.Compression, write func(io.Writer) (*tarball.Stats, error)) (*tarball.Stats, error) {
+	buf := bufio.NewWriterSize(w, 1<<18)
+	packed, err := c.Writer(buf)
+	if err != nil {
+		return nil, err
+	}
+	done, err := write(packed)
+	if closeErr := packed.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = buf.Flush()
+	}
+	return done, err
+}

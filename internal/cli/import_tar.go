@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"garret/internal/backup"
+	"garret/internal/tarball"
+	"garret/internal/ui"
+)
+
+// imported is the result as JSON.
+type imported struct {
+	Archive   string  `json:"archive"`
+	Files     int64   `json:"files"`
+	Dirs      int64   `json:"dirs"`
+	Others    int64   `json:"others"`
+	Bytes     int64   `json:"bytes"`
+	Chunks    int64   `json:"chunks"`
+	NewChunks int64   `json:"new_chunks"`
+	NewBytes  int64   `json:"new_bytes"`
+	Warnings  int64   `json:"warnings"`
+	Seconds   float64 `json:"seconds"`
+}
+
+func (a *app) importTarCommand() *cobra.Command {
+	var stats bool
+	cmd := &cobra.Command{
+		Use:   "import-tar [REPO]::ARCHIVE FILE|-",
+		Short: "Make an archive of a tar",
+		Long: `Make an archive of a tar in a file, or from standard input for -. It may be packed with gzip, zstd or bzip2, which is
+recognised by itself.
+
+Each entry is stored with its content, owner, times, links, extended attributes and ACLs. Paths are made relative:
+/etc/hosts becomes etc/hosts, ../photos becomes photos. Where an entry comes twice, the later one replaces the earlier
+one when the archive is extracted, as it would with the tar.
+
+An entry that cannot be stored is reported and left out, and the exit code is 1. A tar that is damaged or cut off in the
+midst of an entry is not stored at all.
+
+With --json the result is one object: archive, how many files, dirs and others (links, devices and FIFOs) were stored,
+their bytes and chunks, the new_chunks that were not in the repository before and their new_bytes as stored, how many
+warnings there were, and the seconds that it took.`,
+		Args: args(2, 2),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			loc, err := a.location(args[0], true)
+			if err != nil {
+				return err
+			}
+			in := a.stdin
+			if args[1] == "-" {
+				if ui.IsTerminal(in) {
+					return &usageError{"a tar does not come from a terminal; name a file, or lead one into the input"}
+				}
+			} else {
+				f, err := os.Open(args[1])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				in = f
+			}
+			s, err := a.open(cmd.Context(), loc, true)
+			if err != nil {
+				return err
+			}
+			begin := time.Now()
+			done, err := a.importTar(cmd.Context(), s, loc.Archive, in)
+			if err != nil {
+				err = fmt.Errorf("import %q: %w", args[1], err)
+			} else {
+				err = a.reportImport(loc.Archive, done, time.Since(begin), stats)
+			}
+			return endStore(s, done, err)
+		},
+	}
+	cmd.Flags().BoolVarP(&stats, "stats", "s", false, "print what was stored")
+	return cmd
+}
+
+// importTar makes the archive.
+func (a *app) importTar(ctx context.Context, s *session, name string, in io.Reader) (*backup.Stats, error) {
+	o := backup.Options{Name: name, Cmdline: os.Args, Warn: a.warn, Progress: new(backup.Progress)}
+	if host, err := os.Hostname(); err == nil {
+		o.Hostname = host
+	}
+	if u, err := user.Current(); err == nil {
+		o.Username = u.Username
+	}
+	w, err := backup.NewWriter(ctx, s.repo, s.cat, o)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	stop := a.ui.Progress(o.Progress.Count)
+	defer stop()
+	read, err := tarball.Import(in, w, tarball.ImportOptions{
+		Warn:   a.warn,
+		Stored: func(path string) { a.say("%s", quotePath(path)) },
+	})
+	if err != nil {
+		return nil, errors.Join(err, ctx.Err())
+	}
+	done, err := w.Finish()
+	if err != nil {
+		return nil, err
+	}
+	done.Warnings += read.Warnings
+	return done, nil
+}
+
+// reportImport prints what was stored.
+func (a *app) reportImport(name string, done *backup.Stats, took time.Duration, stats bool) error {
+	if a.json {
+		return a.emit(imported{
+			name, done.Files, done.Dirs, done.Others, done.Bytes, done.Chunks, done.NewChunks, done.NewBytes, done.Warnings,
+			took.Seconds(),
+		})
+	}
+	if stats {
+		fmt.Fprintf(a.stdout, "%s in %s\n", summary(done), ui.Duration(took))
+	}
+	return nil
+}
