@@ -180,6 +180,10 @@ func (d *ItemDecoder) fail(err error) (*Item, bool, error) {
 	return nil, false, d.err
 }
 
+// Rest returns what has been fed and belongs to no item yet. It is valid until the next Feed. ok is false while items may
+// be lost, when the rest alone does not tell how the stream goes on.
+func (d *ItemDecoder) Rest() (rest []byte, ok bool) { return d.buf[d.start:], !d.lost && d.err == nil }
+
 // Close returns an error that matches repository.ErrIntegrity if the stream ended inside an item, or the error that Next
 // returned.
 func (d *ItemDecoder) Close() error {

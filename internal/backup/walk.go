@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"garret/internal/archive"
 	"garret/internal/fsmeta"
@@ -256,7 +255,7 @@ func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path st
 	if err != nil {
 		w.order <- &entry{path: dirPath, err: err} // and go on with the names that there are
 	}
-	slices.SortFunc(names, compareNames)
+	slices.SortFunc(names, archive.CompareNames)
 	for _, n := range names {
 		child := n
 		if path != "." {
@@ -310,29 +309,4 @@ func (w *walker) unchanged(ctx context.Context, e *entry) bool {
 		e.item = &it
 	}
 	return e.reused
-}
-
-// compareNames puts names in the order of their code points, where a byte that is not part of one counts as a
-// surrogate. Without such bytes it is the order of the bytes.
-func compareNames(a, b string) int {
-	if utf8.ValidString(a) && utf8.ValidString(b) {
-		return strings.Compare(a, b)
-	}
-	for a != "" && b != "" {
-		ra, na := nextCodePoint(a)
-		rb, nb := nextCodePoint(b)
-		if ra != rb {
-			return int(ra) - int(rb)
-		}
-		a, b = a[na:], b[nb:]
-	}
-	return len(a) - len(b)
-}
-
-func nextCodePoint(s string) (rune, int) {
-	r, n := utf8.DecodeRuneInString(s)
-	if r == utf8.RuneError && n == 1 {
-		return 0xdc00 + rune(s[0]), 1
-	}
-	return r, n
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"garret/internal/archive"
 )
 
 func TestSafePath(t *testing.T) {
@@ -61,7 +63,7 @@ func TestNamesAreInTheOrderOfCodePoints(t *testing.T) {
 	want := []string{"", "a", "a\x01", "aa", "b", "é", "漢", "\x80", "\xff", "\xffa", "Ａ", "😀"}
 	got := slices.Clone(want)
 	slices.Reverse(got)
-	slices.SortFunc(got, compareNames)
+	slices.SortFunc(got, archive.CompareNames)
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

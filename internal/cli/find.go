@@ -1,0 +1,218 @@
+package cli
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"garret/internal/catalog"
+	"garret/internal/find"
+	"garret/internal/fsmeta"
+	"garret/internal/location"
+	"garret/internal/pattern"
+	"garret/internal/ui"
+)
+
+func (a *app) findCommand() *cobra.Command {
+	var prefix string
+	var last int
+	cmd := &cobra.Command{
+		Use:   "find [REPO][::ARCHIVE] PATTERN...",
+		Short: "Find out which archives have a file, and which versions of it",
+		Long: `Find out which archives have a file, and which versions of it. Each version is a line: its size and the time of its last
+change, how many archives have it, the first and the last of these, and its path. "garret extract REPO::LAST PATH" brings
+it back. Two files are the same version if their content, time and path are the same.
+
+A PATTERN without a slash and without a prefix is held against the names of files and folders: "*.jpg", budget.ods. Others
+are those of --exclude, and match paths: "home/*/Mail", re:IMG_[0-9]+, pf:etc/hosts. What matches a folder
+matches all that is in it only where the pattern says so: "Mail/*".
+
+With one argument, that is the PATTERN, and the repository is that of GARRET_REPO. With several, the first one is the
+repository: :: for that of GARRET_REPO.
+
+The exit code is 0 if something was found, and 1 if nothing was or some archives could not be searched.
+
+With --json each version is an object on a line of its own: path, type (file, dir, symlink, char, block or fifo), size,
+mtime (RFC 3339), target (of links, or the file that a hard link is another name of), and archives (the names of all that
+have it, the oldest first).`,
+		Example: `  garret find /backup/photos 'IMG_1234*'
+  garret find --last 10 /backup/photos pf:home/ann/budget.ods`,
+		Args: args(1, -1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			loc, texts, err := a.findArguments(args)
+			if err != nil {
+				return err
+			}
+			match, err := findMatch(texts)
+			if err != nil {
+				return err
+			}
+			switch {
+			case last < 0:
+				return &usageError{"--last must not be negative"}
+			case loc.Archive != "" && (prefix != "" || last != 0):
+				return &usageError{"--prefix and --last choose archives, and the location names one already"}
+			}
+			s, err := a.open(cmd.Context(), loc, false)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			entries, err := chooseArchives(s.cat, loc.Archive, prefix, last)
+			if err != nil {
+				return err
+			}
+			return a.find(cmd.Context(), s.cat, entries, match)
+		},
+	}
+	cmd.Flags().StringVarP(&prefix, "prefix", "p", "", "search only archives whose names begin so")
+	cmd.Flags().IntVar(&last, "last", 0, "search only so many of the newest archives; 0: all")
+	return cmd
+}
+
+// findArguments tells the location from the patterns.
+func (a *app) findArguments(args []string) (location.Location, []string, error) {
+	repo, texts := args[0], args[1:]
+	if len(args) == 1 {
+		repo, texts = "", args
+	}
+	if repo == "::" {
+		repo = ""
+	}
+	loc, err := a.anyLocation(repo)
+	return loc, texts, err
+}
+
+// findMatch returns what decides whether a path matches one of the patterns.
+func findMatch(texts []string) (func(path string) bool, error) {
+	var matches []func(path string) bool
+	for _, text := range texts {
+		names := !strings.ContainsAny(text, "/:")
+		p, err := pattern.Parse(text)
+		if err != nil {
+			return nil, &usageError{fmt.Sprintf("the pattern %q %v", text, err)}
+		}
+		matches = append(matches, func(path string) bool {
+			if names {
+				path = path[strings.LastIndexByte(path, '/')+1:]
+			}
+			return p.Match(path)
+		})
+	}
+	return func(path string) bool {
+		for _, m := range matches {
+			if m(path) {
+				return true
+			}
+		}
+		return false
+	}, nil
+}
+
+// chooseArchives returns the archives to search, the oldest first.
+func chooseArchives(cat *catalog.Catalog, name, prefix string, last int) ([]catalog.Entry, error) {
+	var chosen []catalog.Entry
+	for _, e := range cat.Archives() {
+		if name == e.Name || name == "" && strings.HasPrefix(e.Name, prefix) {
+			chosen = append(chosen, e)
+		}
+	}
+	switch {
+	case name != "" && len(chosen) == 0:
+		_, err := cat.Archive(context.Background(), name) // which says what may have been meant
+		return nil, err
+	case prefix != "" && len(chosen) == 0:
+		return nil, fmt.Errorf("no archive has a name that begins with %q", prefix)
+	}
+	if last > 0 {
+		chosen = chosen[max(0, len(chosen)-last):]
+	}
+	return chosen, nil
+}
+
+// versionJSON is a version as JSON.
+type versionJSON struct {
+	jsonPath
+	Type     string    `json:"type"`
+	Size     int64     `json:"size"`
+	MTime    string    `json:"mtime"`
+	Target   *jsonPath `json:"target,omitempty"`
+	Archives []string  `json:"archives"`
+}
+
+func (a *app) find(ctx context.Context, cat *catalog.Catalog, entries []catalog.Entry, match func(string) bool) (err error) {
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name
+	}
+	warned := false
+	versions, err := find.Versions(ctx, cat, names, find.Options{
+		Match: match,
+		Warn: func(err error) {
+			warned = true
+			a.warn("", fmt.Errorf("some files are lost: %w", err))
+		},
+	})
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(a.stdout)
+	defer func() { err = cmp.Or(err, out.Flush()) }()
+	enc := lineEncoder(out)
+	for _, v := range versions {
+		if a.json {
+			if err := enc.Encode(newVersionJSON(v, names)); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintln(out, a.line(versionLine(v, names)))
+	}
+	if len(versions) == 0 && !warned {
+		a.ui.Printf("Nothing found in %s.", ui.Plural(int64(len(names)), "archive"))
+	}
+	if len(versions) == 0 || warned {
+		return errWarnings
+	}
+	return nil
+}
+
+// versionLine describes a version, with its path at the end.
+func versionLine(v *find.Version, names []string) string {
+	size := typeNames[v.Mode&fsmeta.TypeMask]
+	target := ""
+	switch {
+	case v.Mode&fsmeta.TypeMask == fsmeta.TypeSymlink:
+		target = " -> " + v.Source
+	case v.Source != "":
+		size, target = "hardlink", " link to "+v.Source
+	case v.Mode&fsmeta.TypeMask == fsmeta.TypeRegular:
+		size = ui.Bytes(v.Size)
+	}
+	where := names[v.Runs[0].First]
+	if n := v.Archives(); n > 1 {
+		where = fmt.Sprintf("%d: %s .. %s", n, where, names[v.Runs[len(v.Runs)-1].Last])
+	}
+	return fmt.Sprintf("%8s  %s  %-30s  %s%s", size, v.MTime.Time().Local().Format(time.DateTime), where, v.Path, target)
+}
+
+func newVersionJSON(v *find.Version, names []string) versionJSON {
+	j := versionJSON{
+		jsonPath: newJSONPath(v.Path),
+		Type:     cmp.Or(typeNames[v.Mode&fsmeta.TypeMask], "unknown"),
+		Size:     v.Size,
+		MTime:    v.MTime.Time().Format(time.RFC3339Nano),
+	}
+	if v.Source != "" {
+		j.Target = new(newJSONPath(v.Source))
+	}
+	for _, r := range v.Runs {
+		j.Archives = append(j.Archives, names[r.First:r.Last+1]...)
+	}
+	return j
+}
