@@ -29,8 +29,8 @@ change, how many archives have it, the first and the last of these, and its path
 it back. Two files are the same version if their content, time and path are the same.
 
 A PATTERN without a slash and without a prefix is held against the names of files and folders: "*.jpg", budget.ods. Others
-are those of --exclude, and match paths: "home/*/Mail", re:IMG_[0-9]+, pf:etc/hosts. What matches a folder
-matches all that is in it only where the pattern says so: "Mail/*".
+are as those of --exclude, and are held against paths: "home/*/Mail", re:IMG_[0-9]+, pf:etc/hosts. A path that matches
+a folder matches all that is in it.
 
 With one argument, that is the PATTERN, and the repository is that of GARRET_REPO. With several, the first one is the
 repository: :: for that of GARRET_REPO.
@@ -88,11 +88,21 @@ func (a *app) findArguments(args []string) (location.Location, []string, error) 
 	return loc, texts, err
 }
 
+// isNamePattern reports whether a pattern is meant for names, not for paths.
+func isNamePattern(text string) bool {
+	for _, style := range []string{"fm:", "sh:", "re:", "pp:", "pf:"} {
+		if strings.HasPrefix(text, style) {
+			return false
+		}
+	}
+	return !strings.Contains(text, "/")
+}
+
 // findMatch returns what decides whether a path matches one of the patterns.
 func findMatch(texts []string) (func(path string) bool, error) {
 	var matches []func(path string) bool
 	for _, text := range texts {
-		names := !strings.ContainsAny(text, "/:")
+		names := isNamePattern(text)
 		p, err := pattern.Parse(text)
 		if err != nil {
 			return nil, &usageError{fmt.Sprintf("the pattern %q %v", text, err)}

@@ -238,11 +238,14 @@ func (e *exporter) count(j *job, h *tar.Header) {
 // writing.
 func (e *exporter) writeHeader(j *job, h *tar.Header) (bool, error) {
 	err := e.tar.WriteHeader(h)
-	if errors.Is(err, tar.ErrHeader) || errors.Is(err, tar.ErrFieldTooLong) {
-		e.warn(j.item.Path, fmt.Errorf("cannot be in a tar: %w", err))
+	if err == nil {
+		return true, nil
+	}
+	if headErr := tar.NewWriter(io.Discard).WriteHeader(h); headErr != nil { // the writer can go on after such an error
+		e.warn(j.item.Path, fmt.Errorf("cannot be in a tar: %w", headErr))
 		return false, nil
 	}
-	return err == nil, err
+	return false, err
 }
 
 // maxBuffered is how many bytes a file may have to be read as a whole before its name is written.
@@ -375,6 +378,9 @@ func (e *exporter) header(j *job) (*tar.Header, error) {
 	if flag != tar.TypeDir && (it.Path == "." || j.name == "") {
 		return nil, errors.New("is not a directory, and has no name")
 	}
+	if len(h.Name)+len(h.Linkname)+len(h.Uname)+len(h.Gname) > maxRecords/2 {
+		return nil, errors.New("has names that are too long for a tar")
+	}
 	e.attributes(j, h)
 	return h, nil
 }
@@ -410,7 +416,7 @@ const maxRecords = 1<<20 - 1<<14
 
 // attributes adds the extended attributes and the ACLs.
 func (e *exporter) attributes(j *job, h *tar.Header) {
-	size := 2 * (len(h.Name) + len(h.Linkname))
+	size := len(h.Name) + len(h.Linkname) + len(h.Uname) + len(h.Gname)
 	add := func(key, value string) bool {
 		size += len(key) + len(value) + 16
 		if size > maxRecords {
