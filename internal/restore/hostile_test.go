@@ -194,6 +194,29 @@ func TestWhatCannotBeRestoredLeavesWhatIsThere(t *testing.T) {
 	}
 }
 
+func TestOfAPathThatComesTwiceTheLaterItemIsRestored(t *testing.T) {
+	for range 5 {
+		target := t.TempDir()
+		var items []*archive.Item
+		for i := range 40 {
+			name := fmt.Sprint(i)
+			items = append(items, file(name), file(name), symlink(name, "first"), file(name), symlink(name, "last"))
+		}
+		if warnings := restoreItems(t, target, items...); len(warnings) != 0 {
+			t.Fatal(warnings)
+		}
+		entries, err := os.ReadDir(target)
+		if err != nil || len(entries) != 40 {
+			t.Errorf("there is %v, %v", entries, err)
+		}
+		for _, e := range entries {
+			if got, err := os.Readlink(filepath.Join(target, e.Name())); got != "last" {
+				t.Fatalf("%s: %q, %v", e.Name(), got, err)
+			}
+		}
+	}
+}
+
 func TestARestoredFileTakesThePlaceOfAnother(t *testing.T) {
 	target := t.TempDir()
 	for range 2 { // the second time, all of them are names of one file

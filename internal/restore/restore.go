@@ -119,6 +119,7 @@ func Run(ctx context.Context, cat *catalog.Catalog, a *archive.Archive, o Option
 		path:     walk{dirs: []*fsmeta.Dir{target}},
 		source:   walk{dirs: []*fsmeta.Dir{target}},
 		jobs:     make(chan job, 64),
+		writing:  newPaths(),
 		broken:   map[string]bool{},
 		fresh:    len(names) == 0,
 	}
@@ -141,6 +142,7 @@ type run struct {
 	path     walk // to the item at hand
 	source   walk // to what a hard link is another name of
 	jobs     chan job
+	writing  *paths
 	fresh    bool // the target was empty
 
 	gaps  int             // in the items
@@ -168,6 +170,7 @@ func (r *run) run(ctx context.Context) error {
 					r.report(j.item, r.write(ctx, j))
 				}
 				j.dir.Release()
+				r.writing.end(j.item.Path)
 			}
 		})
 	}
@@ -292,6 +295,7 @@ func (r *run) missingSources(ctx context.Context) (map[string]*missingSource, er
 
 // item makes what an item is of, or sees to it that it is made later.
 func (r *run) item(it *archive.Item) error {
+	r.writing.await(it.Path)
 	parent, name, err := r.path.to(it.Path)
 	if err != nil {
 		return err
@@ -319,6 +323,7 @@ func (r *run) item(it *archive.Item) error {
 		if !it.HasChunks {
 			return errors.New("has neither content nor the name of another file in the archive")
 		}
+		r.writing.begin(it.Path)
 		r.jobs <- job{parent.Retain(), name, it}
 		return nil
 	case fsmeta.TypeSymlink:
