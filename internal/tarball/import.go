@@ -150,7 +150,7 @@ func (im *importer) broken(first bool, last string, err error) error {
 	switch {
 	case im.in.err != nil: // it is none of the tar as such
 		err = fmt.Errorf("read the tar: %w", im.in.err)
-	case first && errors.Is(err, tar.ErrHeader):
+	case first && (errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)):
 		return ErrNoTar
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		err = errors.New("the tar is cut off")
