@@ -1,8 +1,10 @@
 package tarball
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,7 +36,49 @@ func itemACL(text string, owners *fsmeta.Owners) (acl string, extended bool, err
 			return "", false, errors.New("its ACL has too many entries")
 		}
 	}
+	slices.SortStableFunc(lines, func(a, b string) int { return cmp.Compare(aclOrder(a), aclOrder(b)) })
 	return strings.Join(lines, "\n"), len(lines) > 3, nil
+}
+
+// aclOrder returns where a line of an item's ACL belongs: systems put users, groups, mask and others in this order, the
+// users and the groups by their numbers.
+func aclOrder(line string) uint64 {
+	fields := strings.Split(line, ":")
+	order := uint64(slices.Index([]string{"user", "group", "mask", "other"}, fields[0])) << 40
+	if len(fields) == 4 {
+		number, _ := strconv.ParseUint(fields[3], 10, 32)
+		order += 1 + number
+	}
+	return order
+}
+
+// aclMask returns the permissions in the mask of an item's ACL, and whether there is one.
+func aclMask(acl string) (mask uint32, ok bool) {
+	_, rest, ok := strings.Cut(acl, "mask::")
+	if !ok {
+		return 0, false
+	}
+	for i := range 3 {
+		mask <<= 1
+		if rest[i] != '-' {
+			mask |= 1
+		}
+	}
+	return mask, true
+}
+
+// minimalACL returns the ACL that says what a mode says.
+func minimalACL(mode uint32) string {
+	perms := func(shift int) string {
+		text := []byte("rwx")
+		for i := range text {
+			if mode>>shift>>(2-i)&1 == 0 {
+				text[i] = '-'
+			}
+		}
+		return string(text)
+	}
+	return "user::" + perms(6) + "\ngroup::" + perms(3) + "\nother::" + perms(0)
 }
 
 var aclTags = map[string]string{

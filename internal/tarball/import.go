@@ -333,10 +333,22 @@ func (im *importer) attributes(it *archive.Item, h *tar.Header) {
 			it.Xattrs[name] = []byte(value)
 		}
 	}
+	im.acls(it, h)
+}
+
+// acls adds the ACLs, where they say more than the mode, and then both of a directory's.
+func (im *importer) acls(it *archive.Item, h *tar.Header) {
 	access, extended := im.acl(h, aclAccessKey)
 	it.ACLDefault, _ = im.acl(h, aclDefaultKey)
-	if extended || it.ACLDefault != nil {
-		it.ACLAccess = access
+	switch {
+	case !extended && it.ACLDefault == nil:
+		return
+	case access == nil:
+		access = new(minimalACL(it.Mode))
+	}
+	it.ACLAccess = access
+	if mask, ok := aclMask(*access); ok { // systems show it as the permissions of the group, bsdtar writes these instead
+		it.Mode = it.Mode&^0o070 | mask<<3
 	}
 }
 

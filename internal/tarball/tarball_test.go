@@ -544,6 +544,42 @@ func TestATarThatIsNotWholeIsNotStored(t *testing.T) {
 	}
 }
 
+func TestAFileMayHaveMoreThanEightGiB(t *testing.T) {
+	s := newStore(t)
+	s.add(t, "part", file("part", strings.Repeat("\x00", 10<<20)))
+	large := s.items(t, "part")[0]
+	for range 900 {
+		large.Chunks = append(large.Chunks, large.Chunks[0])
+	}
+	w, err := backup.NewWriter(t.Context(), s, s.cat, backup.Options{Name: "large"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := w.Add(large, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	r, pipe := io.Pipe()
+	done := make(chan error)
+	a := s.archive(t, "large")
+	go func() {
+		_, err := tarball.Export(t.Context(), s, s.cat, a, pipe, tarball.ExportOptions{})
+		done <- err
+	}()
+	h, err := tar.NewReader(r).Next()
+	if err != nil || h.Size != 901*10<<20 {
+		t.Errorf("%+v, %v", h, err)
+	}
+	broken := errors.New("nobody reads on")
+	r.CloseWithError(broken)
+	if err := <-done; !errors.Is(err, broken) {
+		t.Error(err)
+	}
+}
+
 func TestSparseFilesAreStoredWhole(t *testing.T) {
 	data, err := os.ReadFile("testdata/sparse.tar.gz") // as GNU tar writes one, in each of its four formats
 	if err != nil {
