@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync/atomic"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -380,6 +381,11 @@ func (e *exporter) header(j *job) (*tar.Header, error) {
 	}
 	if len(h.Name)+len(h.Linkname)+len(h.Uname)+len(h.Gname) > maxRecords/2 {
 		return nil, errors.New("has names that are too long for a tar")
+	}
+	for _, text := range []string{h.Name, h.Linkname, h.Uname, h.Gname} {
+		if !utf8.ValidString(text) {
+			h.PAXRecords["hdrcharset"] = "BINARY"
+		}
 	}
 	e.attributes(j, h)
 	return h, nil

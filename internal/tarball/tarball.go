@@ -3,7 +3,8 @@
 // A tar has all that an item has, file flags apart. It is in the format PAX where it must be, and thus in the older
 // ustar for most entries:
 //
-//	path, owner, times, size   the header, or PAX records where that has no room; names that are not UTF-8 as they are
+//	path, owner, times, size   the header, or PAX records where that has no room; names that are not UTF-8 as they are,
+//	                           and hdrcharset says BINARY then
 //	xattrs                     SCHILY.xattr.NAME, with % and = in the name as %25 and %3D
 //	acl_access, acl_default    SCHILY.acl.access and SCHILY.acl.default: the lines of the item with commas between them,
 //	                           whose fourth field is the number of the user or group
