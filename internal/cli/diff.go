@@ -129,8 +129,8 @@ func lineEncoder(w io.Writer) *json.Encoder {
 	return enc
 }
 
-// typeNames are the names of the types of items.
-var typeNames = map[uint32]string{
+// itemTypes are the names of the types of items.
+var itemTypes = map[uint32]string{
 	fsmeta.TypeRegular: "file",
 	fsmeta.TypeDir:     "dir",
 	fsmeta.TypeSymlink: "symlink",
@@ -139,7 +139,7 @@ var typeNames = map[uint32]string{
 	fsmeta.TypeFIFO:    "fifo",
 }
 
-func typeName(it *archive.Item) string { return cmp.Or(typeNames[it.Mode&fsmeta.TypeMask], "unknown") }
+func itemType(it *archive.Item) string { return cmp.Or(itemTypes[it.Mode&fsmeta.TypeMask], "unknown") }
 
 // changeText says what has changed, apart from the path.
 func changeText(c *diff.Change) string {
@@ -147,11 +147,11 @@ func changeText(c *diff.Change) string {
 	case c.Kind == diff.Added && c.New.Mode&fsmeta.TypeMask == fsmeta.TypeRegular:
 		return ui.Bytes(c.BytesAdded)
 	case c.Kind == diff.Added:
-		return typeName(c.New)
+		return itemType(c.New)
 	case c.Kind == diff.Removed && c.Old.Mode&fsmeta.TypeMask == fsmeta.TypeRegular:
 		return ui.Bytes(c.BytesRemoved)
 	case c.Kind == diff.Removed:
-		return typeName(c.Old)
+		return itemType(c.Old)
 	}
 	var parts []string
 	if c.Content {
@@ -180,7 +180,7 @@ func attrChanges(c *diff.Change) []attrChange {
 		name    string
 		text    func(*archive.Item) string
 	}{
-		{c.Attrs.Type, "type", typeName},
+		{c.Attrs.Type, "type", itemType},
 		{c.Attrs.Mode, "mode", func(it *archive.Item) string { return permissions(it.Mode) }},
 		{c.Attrs.Owner, "owner", func(it *archive.Item) string { return owner(it.User, it.UID) + ":" + owner(it.Group, it.GID) }},
 		{c.Attrs.Target, "target", func(it *archive.Item) string { return strconv.Quote(it.Source) }},
@@ -251,7 +251,7 @@ func newChangeJSON(c *diff.Change) changeJSON {
 	if there == nil {
 		there = c.Old
 	}
-	j.Type = typeName(there)
+	j.Type = itemType(there)
 	if c.Kind != diff.Changed {
 		if there.Mode&fsmeta.TypeMask == fsmeta.TypeRegular {
 			j.Size = new(c.BytesAdded + c.BytesRemoved) // one of which is zero
@@ -266,7 +266,7 @@ func newChangeJSON(c *diff.Change) changeJSON {
 			*field = &oldNew{value(c.Old), value(c.New)}
 		}
 	}
-	set(&j.TypeChange, c.Attrs.Type, func(it *archive.Item) any { return typeName(it) })
+	set(&j.TypeChange, c.Attrs.Type, func(it *archive.Item) any { return itemType(it) })
 	set(&j.Mode, c.Attrs.Mode, func(it *archive.Item) any { return fmt.Sprintf("%04o", it.Mode&fsmeta.PermMask) })
 	set(&j.Owner, c.Attrs.Owner, func(it *archive.Item) any { return ownerJSON{it.User, it.Group, it.UID, it.GID} })
 	set(&j.Target, c.Attrs.Target, func(it *archive.Item) any { return newJSONPath(it.Source) })

@@ -19,6 +19,8 @@ type exportTar struct {
 	compress string
 	force    bool
 	strip    int
+	patterns []string
+	files    []string
 }
 
 // exported is the result as JSON.
@@ -37,7 +39,8 @@ func (a *app) exportTarCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export-tar [REPO]::ARCHIVE FILE|- [PATH...]",
 		Short: "Write an archive as a tar",
-		Long: `Write an archive as a tar into a file, or to standard output for -. With PATHs, only these and what is in them.
+		Long: `Write an archive as a tar into a file, or to standard output for -. With PATHs, only these and what is in them; without
+what --exclude matches, see "garret help patterns".
 
 The tar has all that the archive has, file flags apart: owners, times to the nanosecond, hard links, devices, extended
 attributes and ACLs, in the format PAX, which every tar of today reads. GNU tar restores all of it with
@@ -56,12 +59,26 @@ devices and FIFOs) there are in the tar, their bytes, and how many warnings ther
 			if err != nil {
 				return err
 			}
-			return a.exportTar(cmd.Context(), loc, args[1], newSelection(args[2:]), o)
+			rules, err := excludeRules(a.stdin, o.patterns, o.files)
+			if err != nil {
+				return err
+			}
+			sel := newSelection(args[2:])
+			match := sel.match()
+			if rules.Len() > 0 {
+				match = newExclusion(rules, match).match
+			}
+			return a.exportTar(cmd.Context(), loc, args[1], sel, match, o)
 		},
 	}
 	cmd.Flags().StringVar(&o.compress, "compress", "", "how to pack the tar: none, gzip or zstd (default: as its name says)")
 	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "replace the file if it is there")
-	cmd.Flags().IntVar(&o.strip, "strip-components", 0, "cut so many names off the front of each path")
+	cmd.Flags().IntVar(&o.strip, "strip-components", 0,
+		"cut off this many names at the beginning of each path; what has no more is left out")
+	cmd.Flags().StringArrayVarP(&o.patterns, "exclude", "e", nil,
+		`leave out what matches this pattern, see "garret help patterns"; may be given several times`)
+	cmd.Flags().StringArrayVar(&o.files, "exclude-from", nil,
+		"leave out what matches a pattern in this file, one a line; - is standard input; may be given several times")
 	return cmd
 }
 
@@ -80,7 +97,9 @@ func (o exportTar) compression(file string) (tarball.Compression, error) {
 	return c, nil
 }
 
-func (a *app) exportTar(ctx context.Context, loc location.Location, file string, sel *selection, o exportTar) error {
+func (a *app) exportTar(
+	ctx context.Context, loc location.Location, file string, sel *selection, match func(path string) bool, o exportTar,
+) error {
 	compression, err := o.compression(file)
 	if err != nil {
 		return err
@@ -103,7 +122,7 @@ func (a *app) exportTar(ctx context.Context, loc location.Location, file string,
 		return err
 	}
 	opts := tarball.ExportOptions{
-		Match:           sel.match(),
+		Match:           match,
 		StripComponents: o.strip,
 		Warn:            a.warn,
 		Stored:          func(path string) { a.say("%s", quotePath(path)) },

@@ -194,7 +194,7 @@ func (a *app) find(ctx context.Context, cat *catalog.Catalog, entries []catalog.
 
 // versionLine describes a version, with its path at the end.
 func versionLine(v *find.Version, names []string) string {
-	size := typeNames[v.Mode&fsmeta.TypeMask]
+	size := itemTypes[v.Mode&fsmeta.TypeMask]
 	target := ""
 	switch {
 	case v.Mode&fsmeta.TypeMask == fsmeta.TypeSymlink:
@@ -214,7 +214,7 @@ func versionLine(v *find.Version, names []string) string {
 func newVersionJSON(v *find.Version, names []string) versionJSON {
 	j := versionJSON{
 		jsonPath: newJSONPath(v.Path),
-		Type:     cmp.Or(typeNames[v.Mode&fsmeta.TypeMask], "unknown"),
+		Type:     cmp.Or(itemTypes[v.Mode&fsmeta.TypeMask], "unknown"),
 		Size:     v.Size,
 		MTime:    v.MTime.Time().Format(time.RFC3339Nano),
 	}
