@@ -101,7 +101,7 @@ func (a *app) importTar(ctx context.Context, s *session, name string, in io.Read
 	defer w.Close()
 	stop := a.ui.Progress(o.Progress.Count)
 	defer stop()
-	read, err := tarball.Import(in, w, tarball.ImportOptions{
+	read, err := tarball.Import(interruptible(ctx, in), w, tarball.ImportOptions{
 		Warn:   a.warn,
 		Stored: func(path string) { a.say("%s", quotePath(path)) },
 	})
@@ -114,6 +114,22 @@ func (a *app) importTar(ctx context.Context, s *session, name string, in io.Read
 	}
 	done.Warnings += read.Warnings
 	return done, nil
+}
+
+// interruptible returns what reads from in until the context is done: who writes into a pipe may take forever.
+func interruptible(ctx context.Context, in io.Reader) io.Reader {
+	if f, ok := in.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			return in
+		}
+	}
+	r, w := io.Pipe()
+	go func() { // which ends with the process if in never does
+		_, err := io.CopyBuffer(w, in, make([]byte, 1<<18))
+		w.CloseWithError(err)
+	}()
+	context.AfterFunc(ctx, func() { r.CloseWithError(context.Cause(ctx)) })
+	return r
 }
 
 // reportImport prints what was stored.

@@ -2,12 +2,15 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // goldenCopy returns a copy of a repository that Attic wrote, and what Attic says of it.
@@ -96,6 +99,40 @@ func TestGNUTarReadsAndWritesWhatGarretDoes(t *testing.T) {
 		if !strings.HasPrefix(line, "changed  xattrs user.") && !strings.HasPrefix(line, "changed  ACL") {
 			t.Error(line)
 		}
+	}
+	garret(t, "check", repo)
+}
+
+// A canceller cancels a context as soon as something is written.
+type canceller struct{ cancel func() }
+
+func (c canceller) Write(p []byte) (int, error) {
+	c.cancel()
+	return len(p), nil
+}
+
+func TestAnInterruptedTarLeavesNothing(t *testing.T) {
+	dir := useTestEnv(t)
+	repo, _ := goldenCopy(t, dir, "archive-none")
+	out := filepath.Join(dir, "out")
+	if err := os.Mkdir(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	code := Run(ctx, []string{"export-tar", "-v", repo + "::one", filepath.Join(out, "one.tar")}, nil, io.Discard, canceller{cancel})
+	if entries, err := os.ReadDir(out); code != exitInterrupted || err != nil || len(entries) > 0 {
+		t.Errorf("exit code %d, and there is %v, %v", code, entries, err)
+	}
+
+	// Nor does it wait for who writes the tar.
+	ctx, cancel = context.WithCancel(t.Context())
+	stdin, _ := io.Pipe()
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if code := Run(ctx, []string{"import-tar", repo + "::new", "-"}, stdin, io.Discard, io.Discard); code != exitInterrupted {
+		t.Errorf("exit code %d", code)
+	}
+	if list := garret(t, "list", "--short", repo); strings.Contains(list, "new") {
+		t.Errorf("the archives are %s", list)
 	}
 	garret(t, "check", repo)
 }
