@@ -4,10 +4,9 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,10 +35,23 @@ that it stands for.
 
 The exit code is 0 whether or not there are differences, and 1 if some files could not be compared.
 
-With --json each difference is an object on a line of its own: change (added, removed or changed), path, type (of what is
-there now, or was: file, dir, symlink, char, block or fifo) and size (of files that were added or removed). What is changed further has a field for each
-difference: content (an object with the bytes added and removed), and type_change, mode, owner, target, device, mtime,
-acl_access, acl_default and flags (objects with old and new), and xattrs (a list of names).`,
+With --json, a line for each difference:
+
+  change           added, removed or changed
+  path             the path in the archives
+  type             file, dir, symlink, fifo, char or block: what is there now, or what was removed
+  size             of a file that was added or removed, in bytes
+
+and of what is changed, a field for each difference:
+
+  content          an object with the bytes "added" and "removed"
+  type_change, mode, owner, target, device, mtime, acl_access, acl_default, flags
+                   objects with "old" and "new"
+  xattrs           names of the extended attributes that were added, removed or changed
+
+A path or a target that is not UTF-8 is approximated, and there in full in base64 as path_base64.`,
+		Example: `  garret diff /backup/photos::monday tuesday
+  garret diff --json /backup/photos::monday tuesday Pictures | jq -r 'select(.change == "removed").path'`,
 		Args: args(2, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.location(args[0], true)
@@ -54,9 +66,22 @@ acl_access, acl_default and flags (objects with old and new), and xattrs (a list
 			return a.diff(cmd.Context(), loc, other, newSelection(args[2:]), o, contentOnly)
 		},
 	}
+	cmd.ValidArgsFunction = a.completeDiff
 	cmd.Flags().BoolVar(&mtime, "mtime", false, "compare times of modification too")
 	cmd.Flags().BoolVar(&contentOnly, "content-only", false, "list only what was added or removed or has another content")
 	return cmd
+}
+
+// completeDiff completes the names of both archives.
+func (a *app) completeDiff(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	repo, _, named := strings.Cut(optional(args, 0), "::")
+	if len(args) != 1 || !named {
+		return a.completeArchives(cmd, args, toComplete)
+	}
+	names := slices.DeleteFunc(a.archiveNames(cmd.Context(), repo), func(name string) bool {
+		return !strings.HasPrefix(name, toComplete) || ui.Printable(name) != name
+	})
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // otherArchive reads the name of a second archive of the same repository.
@@ -99,7 +124,7 @@ func (a *app) diff(ctx context.Context, loc location.Location, other string, sel
 	}
 	out := bufio.NewWriter(a.stdout)
 	defer func() { err = cmp.Or(err, out.Flush()) }()
-	enc := lineEncoder(out)
+	enc := newEncoder(out)
 	for _, c := range changes {
 		if contentOnly && c.Kind == diff.Changed && !c.Content && !c.Attrs.Type && !c.Attrs.Target {
 			continue
@@ -122,24 +147,8 @@ func (a *app) diff(ctx context.Context, loc location.Location, other string, sel
 	return nil
 }
 
-// lineEncoder writes JSON values, each on a line.
-func lineEncoder(w io.Writer) *json.Encoder {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc
-}
-
-// itemTypes are the names of the types of items.
-var itemTypes = map[uint32]string{
-	fsmeta.TypeRegular: "file",
-	fsmeta.TypeDir:     "dir",
-	fsmeta.TypeSymlink: "symlink",
-	fsmeta.TypeChar:    "char",
-	fsmeta.TypeBlock:   "block",
-	fsmeta.TypeFIFO:    "fifo",
-}
-
-func itemType(it *archive.Item) string { return cmp.Or(itemTypes[it.Mode&fsmeta.TypeMask], "unknown") }
+// itemType is the type of an item, where a hard link counts as the file that it is.
+func itemType(it *archive.Item) string { return kindOf(&archive.Item{Mode: it.Mode}).name }
 
 // changeText says what has changed, apart from the path.
 func changeText(c *diff.Change) string {

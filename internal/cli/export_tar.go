@@ -48,11 +48,20 @@ attributes and ACLs, in the format PAX, which every tar of today reads. GNU tar 
 
 It is packed with gzip or zstd if the name ends in .tar.gz, .tgz, .tar.zst or .tzst, or with what --compress says.
 
-A file that is there is only replaced with --force, and only once the tar is complete. Of a damaged file the tar has what
-is left, with zeros in place of the rest, under a name that ends in .damaged; it is reported, and the exit code is 1.
+The file can be read by its owner alone. One that is there is replaced only with --force, once the tar is complete. Of
+a damaged file the tar has what is left, with zeros in place of the rest, under a name that ends in .damaged; it is
+reported, and the exit code is 1.
 
-With --json the result is one object: archive, file (an object with its path), how many files, dirs and others (links,
-devices and FIFOs) there are in the tar, their bytes, and how many warnings there were.`,
+With --json, an object:
+
+  archive          its name
+  file             an object with the path of the tar
+  files, dirs      how many files and folders are in it
+  others           how many symbolic links, devices and FIFOs
+  bytes            of the content of the files
+  warnings         how many there were`,
+		Example: `  garret export-tar /backup/photos::monday monday.tar.zst
+  garret export-tar /backup/photos::monday - Pictures | ssh host tar -x`,
 		Args: args(2, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, err := a.location(args[0], true)

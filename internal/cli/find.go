@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"garret/internal/archive"
 	"garret/internal/catalog"
 	"garret/internal/find"
-	"garret/internal/fsmeta"
 	"garret/internal/location"
 	"garret/internal/pattern"
 	"garret/internal/ui"
@@ -37,11 +37,19 @@ repository: :: for that of GARRET_REPO.
 
 The exit code is 0 if something was found, and 1 if nothing was or some archives could not be searched.
 
-With --json each version is an object on a line of its own: path, type (file, dir, symlink, char, block or fifo), size,
-mtime (RFC 3339), target (of links, or the file that a hard link is another name of), and archives (the names of all that
-have it, the oldest first).`,
+With --json, a line for each version:
+
+  path             its path in the archives
+  type             file, dir, symlink, hardlink, fifo, char, block or unknown
+  size             of the content, in bytes
+  mtime            when the content was last changed: RFC 3339, UTC
+  source           of a symlink what it points to, of a hardlink the path of the same file elsewhere in the archive
+  archives         the names of all archives that have it, the oldest first
+
+Text that is not UTF-8 is approximated, and there in full in base64 as path_base64 or source_base64.`,
 		Example: `  garret find /backup/photos 'IMG_1234*'
-  garret find --last 10 /backup/photos pf:home/ann/budget.ods`,
+  garret find --last 10 /backup/photos pf:home/ann/budget.ods
+  garret find --json /backup/photos budget.ods | jq -r '.archives[-1]'`,
 		Args: args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			loc, texts, err := a.findArguments(args)
@@ -148,11 +156,12 @@ func chooseArchives(cat *catalog.Catalog, name, prefix string, last int) ([]cata
 // versionJSON is a version as JSON.
 type versionJSON struct {
 	jsonPath
-	Type     string    `json:"type"`
-	Size     int64     `json:"size"`
-	MTime    string    `json:"mtime"`
-	Target   *jsonPath `json:"target,omitempty"`
-	Archives []string  `json:"archives"`
+	Type         string   `json:"type"`
+	Size         int64    `json:"size"`
+	MTime        string   `json:"mtime"`
+	Source       string   `json:"source,omitempty"`
+	SourceBase64 string   `json:"source_base64,omitempty"`
+	Archives     []string `json:"archives"`
 }
 
 func (a *app) find(ctx context.Context, cat *catalog.Catalog, entries []catalog.Entry, match func(string) bool) (err error) {
@@ -173,7 +182,7 @@ func (a *app) find(ctx context.Context, cat *catalog.Catalog, entries []catalog.
 	}
 	out := bufio.NewWriter(a.stdout)
 	defer func() { err = cmp.Or(err, out.Flush()) }()
-	enc := lineEncoder(out)
+	enc := newEncoder(out)
 	for _, v := range versions {
 		if a.json {
 			if err := enc.Encode(newVersionJSON(v, names)); err != nil {
@@ -194,15 +203,15 @@ func (a *app) find(ctx context.Context, cat *catalog.Catalog, entries []catalog.
 
 // versionLine describes a version, with its path at the end.
 func versionLine(v *find.Version, names []string) string {
-	size := itemTypes[v.Mode&fsmeta.TypeMask]
-	target := ""
-	switch {
-	case v.Mode&fsmeta.TypeMask == fsmeta.TypeSymlink:
-		target = " -> " + v.Source
-	case v.Source != "":
-		size, target = "hardlink", " link to "+v.Source
-	case v.Mode&fsmeta.TypeMask == fsmeta.TypeRegular:
+	kind := kindOf(&archive.Item{Mode: v.Mode, Source: v.Source})
+	size, target := kind.name, ""
+	switch kind.letter {
+	case '-':
 		size = ui.Bytes(v.Size)
+	case 'l':
+		target = " -> " + v.Source
+	case 'h':
+		target = " link to " + v.Source
 	}
 	where := names[v.Runs[0].First]
 	if n := v.Archives(); n > 1 {
@@ -213,13 +222,12 @@ func versionLine(v *find.Version, names []string) string {
 
 func newVersionJSON(v *find.Version, names []string) versionJSON {
 	j := versionJSON{
-		jsonPath: newJSONPath(v.Path),
-		Type:     cmp.Or(itemTypes[v.Mode&fsmeta.TypeMask], "unknown"),
-		Size:     v.Size,
-		MTime:    v.MTime.Time().Format(time.RFC3339Nano),
-	}
-	if v.Source != "" {
-		j.Target = new(newJSONPath(v.Source))
+		jsonPath:     newJSONPath(v.Path),
+		Type:         kindOf(&archive.Item{Mode: v.Mode, Source: v.Source}).name,
+		Size:         v.Size,
+		MTime:        v.MTime.Time().Format(time.RFC3339Nano),
+		Source:       v.Source,
+		SourceBase64: base64IfNotUTF8(v.Source),
 	}
 	for _, r := range v.Runs {
 		j.Archives = append(j.Archives, names[r.First:r.Last+1]...)

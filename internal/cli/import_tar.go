@@ -45,9 +45,18 @@ one when the archive is extracted, as it would with the tar.
 An entry that cannot be stored is reported and left out, and the exit code is 1. A tar that is damaged or cut off in the
 midst of an entry is not stored at all.
 
-With --json the result is one object: archive, how many files, dirs and others (links, devices and FIFOs) were stored,
-their bytes and chunks, the new_chunks that were not in the repository before and their new_bytes as stored, how many
-warnings there were, and the seconds that it took.`,
+With --json, an object:
+
+  archive          its name
+  files, dirs      how many files and folders were stored
+  others           how many symbolic links, devices and FIFOs
+  bytes, chunks    of the content of the files
+  new_chunks       how many pieces were not in the repository before, with those that describe the archive
+  new_bytes        their size as stored
+  warnings         how many there were
+  seconds          that it took`,
+		Example: `  garret import-tar /backup/photos::old old-backup.tar.gz
+  ssh host tar -c /etc | garret import-tar /backup/servers::host -`,
 		Args: args(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			loc, err := a.location(args[0], true)

@@ -50,8 +50,6 @@ type Options struct {
 	Match func(path string) bool // which paths
 	// Warn is told of archives, and of parts of them, that cannot be searched.
 	Warn func(err error)
-	// Progress, if not nil, is told how many archives have been searched.
-	Progress func(done int)
 }
 
 // Versions looks for files in archives, in the order given. It returns their versions, in the order of paths, those of one path
@@ -78,9 +76,6 @@ func Versions(ctx context.Context, cat *catalog.Catalog, names []string, o Optio
 			f.Warn(err)
 		case err != nil:
 			return nil, err
-		}
-		if f.Progress != nil {
-			f.Progress(i + 1)
 		}
 	}
 	return slices.SortedFunc(maps.Values(f.versions), func(a, b *Version) int {

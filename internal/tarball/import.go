@@ -251,6 +251,9 @@ func (im *importer) item(h *tar.Header) (*archive.Item, error) {
 	if !known {
 		return nil, fmt.Errorf("is of the unknown type %q, and is not stored", h.Typeflag)
 	}
+	if typ == fsmeta.TypeRegular && h.Typeflag != tar.TypeLink && strings.HasSuffix(h.Name, "/") {
+		typ = fsmeta.TypeDir // as very old tars say it
+	}
 	path := backup.SafePath(h.Name)
 	if path == "." && typ != fsmeta.TypeDir {
 		return nil, errors.New("has no name, and is not stored")

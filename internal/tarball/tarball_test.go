@@ -431,6 +431,7 @@ func TestPathsOfATarAreMadeRelative(t *testing.T) {
 		&tar.Header{Name: "a/../../b", Size: 3},
 		&tar.Header{Name: "./", Typeflag: tar.TypeDir},
 		&tar.Header{Name: "./c//d/", Typeflag: tar.TypeDir},
+		&tar.Header{Name: "old/", Typeflag: tar.TypeCont},
 		&tar.Header{Name: "e", Typeflag: tar.TypeLink, Linkname: "/etc/hosts"},
 		&tar.Header{Name: "f", Typeflag: tar.TypeLink, Linkname: "e"},
 		&tar.Header{Name: "s", Typeflag: tar.TypeSymlink, Linkname: "/etc/hosts"},
@@ -446,7 +447,7 @@ func TestPathsOfATarAreMadeRelative(t *testing.T) {
 		got = append(got, fmt.Sprintf("%o %s %s %d", it.Mode&fsmeta.TypeMask, it.Path, it.Source, len(it.Chunks)))
 	}
 	want := []string{
-		"100000 etc/hosts  1", "100000 photos/x  1", "100000 b  1", "40000 .  0", "40000 c/d  0", "100000 e etc/hosts 0",
+		"100000 etc/hosts  1", "100000 photos/x  1", "100000 b  1", "40000 .  0", "40000 c/d  0", "40000 old  0", "100000 e etc/hosts 0",
 		"100000 f etc/hosts 0", "120000 s /etc/hosts 0", "120000 t /etc/hosts 0",
 	}
 	if !slices.Equal(got, want) {
