@@ -24,6 +24,9 @@ func writeOutput(name string, replace bool, write func(io.Writer) error) (err er
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
+	if real, err := filepath.EvalSymlinks(name); err == nil { // a link stays one
+		name = real
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".garret-tmp-*") // mode 0600: it may hold what others may not read
 	if err != nil {
 		return err

@@ -57,7 +57,8 @@ func (p *Progress) Count() (files, bytes int64, path string) {
 //
 // A file of which chunks are missing or damaged has zeros in their place and is named NAME.damaged, as when it is
 // restored; it is reported. Of a file that is larger than 16 MiB, only missing chunks are known before its name is
-// written: where others turn out to be damaged it keeps its name.
+// written: where others turn out to be damaged it keeps its name. If s is nil, because asking would take too long, that
+// goes for missing ones too.
 //
 // An error ends the export; the tar is then not complete.
 func Export(ctx context.Context, s Store, cat *catalog.Catalog, a *archive.Archive, w io.Writer, o ExportOptions) (*Stats, error) {
@@ -300,6 +301,9 @@ func (e *exporter) file(ctx context.Context, q *queue, j *job, h *tar.Header) er
 // damage returns what is known to be lost of a file before it is written, in damage.
 func (e *exporter) damage(ctx context.Context, q *queue, j *job) (damage, err error) {
 	whole := j.size() <= maxBuffered
+	if !whole && e.store == nil {
+		return nil, nil
+	}
 	for i, c := range j.item.Chunks {
 		if whole {
 			_, err = q.chunk(j, i)

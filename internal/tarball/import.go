@@ -9,6 +9,8 @@ import (
 	"math"
 	"strings"
 
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"garret/internal/archive"
@@ -182,6 +184,10 @@ func (im *importer) drain() error {
 			follows = follows || c != 0
 		}
 		total += n
+		if errors.Is(err, gzip.ErrHeader) || errors.Is(err, zstd.ErrMagicMismatch) {
+			follows = true // which is not packed, while what is packed was right to its end
+			break
+		}
 		if err == io.EOF {
 			break
 		}

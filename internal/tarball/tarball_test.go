@@ -540,6 +540,21 @@ func TestATarThatIsNotWholeIsNotStored(t *testing.T) {
 	if warned, err := s.load(t, "joined", slices.Concat(whole, whole)); err != nil || !strings.Contains(warned[""], "follows the end") {
 		t.Errorf("%v, %v", warned, err)
 	}
+	for _, c := range []tarball.Compression{tarball.Gzip, tarball.Zstd} {
+		var packed bytes.Buffer
+		w, err := c.Writer(&packed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write(whole)
+		w.Close()
+		for name, rest := range map[string][]byte{"zeros": make([]byte, 512), "text": []byte("some text behind"), "more": packed.Bytes()} {
+			warned, err := s.load(t, string(c)+name, slices.Concat(packed.Bytes(), rest))
+			if err != nil || !strings.Contains(warned[""], "follows the end") {
+				t.Errorf("%s, then %s: %v, %v", c, name, warned, err)
+			}
+		}
+	}
 	if warned, err := s.load(t, "padded", slices.Concat(whole, make([]byte, 9000))); err != nil || len(warned) > 0 {
 		t.Errorf("%v, %v", warned, err)
 	}
