@@ -28,7 +28,7 @@ type exported struct {
 	Archive  string   `json:"archive"`
 	File     jsonPath `json:"file"`
 	Files    int64    `json:"files"`
-	Dirs     int64    `json:"dirs"`
+	Folders  int64    `json:"folders"`
 	Others   int64    `json:"others"`
 	Bytes    int64    `json:"bytes"`
 	Warnings int64    `json:"warnings"`
@@ -56,7 +56,7 @@ With --json, an object:
 
   archive          its name
   file             an object with the path of the tar
-  files, dirs      how many files and folders are in it
+  files, folders   how many files and folders are in it
   others           how many symbolic links, devices and FIFOs
   bytes            of the content of the files
   warnings         how many there were`,

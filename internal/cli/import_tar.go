@@ -20,7 +20,7 @@ import (
 type imported struct {
 	Archive   string  `json:"archive"`
 	Files     int64   `json:"files"`
-	Dirs      int64   `json:"dirs"`
+	Folders   int64   `json:"folders"`
 	Others    int64   `json:"others"`
 	Bytes     int64   `json:"bytes"`
 	Chunks    int64   `json:"chunks"`
@@ -42,13 +42,15 @@ Each entry is stored with its content, owner, times, links, extended attributes 
 /etc/hosts becomes etc/hosts, ../photos becomes photos. Where an entry comes twice, the later one replaces the earlier
 one when the archive is extracted, as it would with the tar.
 
+In the name of the archive, {now} and the like are replaced, see "garret create --help".
+
 An entry that cannot be stored is reported and left out, and the exit code is 1. A tar that is damaged or cut off in the
 midst of an entry is not stored at all.
 
 With --json, an object:
 
   archive          its name
-  files, dirs      how many files and folders were stored
+  files, folders   how many files and folders were stored
   others           how many symbolic links, devices and FIFOs
   bytes, chunks    of the content of the files
   new_chunks       how many pieces were not in the repository before, with those that describe the archive
@@ -61,6 +63,9 @@ With --json, an object:
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			loc, err := a.location(args[0], true)
 			if err != nil {
+				return err
+			}
+			if loc, err = expandName(loc, placeholders()); err != nil {
 				return err
 			}
 			in := a.stdin
