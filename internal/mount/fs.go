@@ -1,0 +1,521 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"math"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"garret/internal/archive"
+	"garret/internal/catalog"
+	"garret/internal/fsmeta"
+	"garret/repository"
+)
+
+const (
+	defaultTreeBytes  = 48 << 20
+	defaultChunkBytes = 32 << 20
+	// keepTrees is how many archives' trees stay in memory however large they are: whoever compares two archives must not
+	// have each read again for every file.
+	keepTrees = 3
+	// maxLoads is how many archives are read at a time.
+	maxLoads = 2
+	// forever is how long the kernel may believe what it was told: nothing changes.
+	forever = 365 * 24 * time.Hour
+	// maxWarnings bounds how much is told, and remembered of what was told.
+	maxWarnings = 1000
+)
+
+// A filesystem answers the kernel. It has no node objects: the number of a node is that of its archive, counted from 1,
+// and in the lower 32 bits its index in the archive's tree, which is the same whenever the tree is read. So memory does
+// not grow with what the kernel knows, and there is nothing to forget. Node 1 is the root.
+type filesystem struct {
+	fuse.RawFileSystem // refuses all else
+	o                  Options
+	catalog            *catalog.Catalog
+	ctx                context.Context // ends all reading
+	cancel             context.CancelFunc
+	mounter            owner
+	began              time.Time
+	dirs               []string // the folders of the archives
+	byDir              map[string]int
+	trees              *cache[int, *tree]
+	chunks             *cache[repository.ID, []byte]
+	loads              chan struct{}
+
+	mu     sync.Mutex
+	gaps   map[int][]int // by archive that has been read: what could not be, see loader
+	open   map[uint64]*reading
+	shared map[uint64]*shared
+	handle uint64
+	warned map[string]bool
+}
+
+// shared is the content of a file that is open one or several times.
+type shared struct {
+	*content
+	count int
+}
+
+func newFilesystem(ctx context.Context, cat *catalog.Catalog, o Options) *filesystem {
+	fs := &filesystem{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(),
+		o:             o,
+		catalog:       cat,
+		mounter:       owner{uint32(os.Getuid()), uint32(os.Getgid())},
+		began:         time.Now(),
+		dirs:          dirNames(o.Archives),
+		byDir:         map[string]int{},
+		loads:         make(chan struct{}, maxLoads),
+		gaps:          map[int][]int{},
+		open:          map[uint64]*reading{},
+		shared:        map[uint64]*shared{},
+		warned:        map[string]bool{},
+	}
+	for k, name := range fs.dirs {
+		fs.byDir[name] = k
+	}
+	if fs.o.TreeBytes <= 0 {
+		fs.o.TreeBytes = defaultTreeBytes
+	}
+	if fs.o.ChunkBytes <= 0 {
+		fs.o.ChunkBytes = defaultChunkBytes
+	}
+	fs.ctx, fs.cancel = context.WithCancel(ctx)
+	fs.trees = newCache(fs.ctx, fs.load, (*tree).bytes, fs.o.TreeBytes, keepTrees, 0)
+	fs.chunks = newCache(fs.ctx, cat.Get, func(data []byte) int64 { return int64(cap(data)) }, fs.o.ChunkBytes, 1,
+		2*max(2, runtime.GOMAXPROCS(0)))
+	return fs
+}
+
+// close ends all reading, and waits until nothing uses the catalog any more. No request may come after it.
+func (fs *filesystem) close() {
+	fs.cancel()
+	fs.chunks.tasks.Wait()
+}
+
+// warn tells of a file of an archive, once, or with an empty path of the archive, once of each error.
+func (fs *filesystem) warn(k int, path string, err error) {
+	key := path
+	if path == "" {
+		key = "\x00" + err.Error()
+	}
+	if !fs.o.Single {
+		path = strings.TrimSuffix(fs.dirs[k]+"/"+path, "/")
+		key = fs.dirs[k] + "/" + key
+	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	switch {
+	case fs.ctx.Err() != nil || fs.warned[key] || len(fs.warned) > maxWarnings || fs.o.Warn == nil:
+		return
+	case len(fs.warned) == maxWarnings:
+		path, err, key = "", errors.New("there are more files with something wrong, of which nothing will be said"), "\x00"
+	}
+	fs.warned[key] = true
+	fs.o.Warn(path, err)
+}
+
+// load reads the tree of an archive.
+func (fs *filesystem) load(ctx context.Context, k int) (*tree, error) {
+	fs.loads <- struct{}{}
+	defer func() { <-fs.loads }()
+	warn := func(path string, err error) { fs.warn(k, path, err) }
+	l := &loader{catalog: fs.catalog, owner: fs.mounter, warn: warn}
+	fs.mu.Lock()
+	before, again := fs.gaps[k]
+	fs.mu.Unlock()
+	if again {
+		l.without = before
+	}
+	t, gaps, err := l.load(ctx, fs.o.Archives[k].Name)
+	if err == nil && again && len(gaps) != len(before) {
+		err = errors.New("can no longer be read as before; unmount it and mount it again")
+	}
+	if err != nil {
+		warn("", err)
+		return nil, err
+	}
+	fs.mu.Lock()
+	fs.gaps[k] = gaps
+	fs.mu.Unlock()
+	return t, nil
+}
+
+// node returns the number of an entry.
+func (fs *filesystem) node(k int, i uint32) uint64 {
+	if fs.o.Single && i == 0 {
+		return fuse.FUSE_ROOT_ID
+	}
+	return uint64(k+1)<<32 | uint64(i)
+}
+
+// entry returns what a node is. top is the folder of all archives, which is in none.
+func (fs *filesystem) entry(node uint64) (k int, i uint32, top bool) {
+	if node == fuse.FUSE_ROOT_ID {
+		return 0, 0, !fs.o.Single
+	}
+	return int(node>>32) - 1, uint32(node), false
+}
+
+// tree returns the tree of a node that is not the top, and its index.
+func (fs *filesystem) tree(node uint64) (*tree, uint32, fuse.Status) {
+	k, i, _ := fs.entry(node)
+	if k < 0 || k >= len(fs.o.Archives) {
+		return nil, 0, fuse.Status(syscall.ESTALE)
+	}
+	t, err := fs.trees.value(k)
+	switch {
+	case err != nil:
+		return nil, 0, fuse.EIO
+	case int(i) >= len(t.entries):
+		return nil, 0, fuse.Status(syscall.ESTALE)
+	}
+	return t, i, fuse.OK
+}
+
+// item reads the item of a node again.
+func (fs *filesystem) item(node uint64) (*archive.Item, *tree, uint32, fuse.Status) {
+	t, i, code := fs.tree(node)
+	if !code.Ok() {
+		return nil, nil, 0, code
+	}
+	it, err := t.item(i, fs.chunks.value)
+	if err != nil {
+		k, _, _ := fs.entry(node)
+		fs.warn(k, t.path(i), err)
+		return nil, nil, 0, fuse.EIO
+	}
+	return it, t, i, fuse.OK
+}
+
+// dirAttr fills in what is shown of a folder that is in no archive.
+func (fs *filesystem) dirAttr(node uint64, mtime time.Time, out *fuse.Attr) {
+	out.Mode = fsmeta.TypeDir | 0o755
+	out.Owner = fuse.Owner{Uid: fs.mounter.uid, Gid: fs.mounter.gid}
+	fs.finish(node, archive.NanosOf(mtime), out)
+}
+
+// attr fills in what is shown of an entry.
+func (fs *filesystem) attr(node uint64, t *tree, i uint32, out *fuse.Attr) {
+	e := &t.entries[i]
+	switch e.typ() {
+	case fsmeta.TypeRegular, fsmeta.TypeSymlink:
+		out.Size = e.size
+	case fsmeta.TypeChar, fsmeta.TypeBlock:
+		out.Rdev = deviceNumber(e.size)
+	}
+	out.Mode = uint32(e.mode)
+	out.Nlink = e.nlink
+	o := t.owners[e.owner]
+	out.Owner = fuse.Owner{Uid: o.uid, Gid: o.gid}
+	fs.finish(node, archive.Nanos{Sec: e.sec, Nsec: e.nsec}, out)
+}
+
+// finish fills in what all files have in common.
+func (fs *filesystem) finish(node uint64, mtime archive.Nanos, out *fuse.Attr) {
+	out.Ino = node
+	out.Blocks = (out.Size + 511) / 512
+	out.Blksize = 4096
+	out.Nlink = max(out.Nlink, 1) // of a folder too: it says that nothing follows from it
+	out.Mode &^= fs.o.Umask
+	if fs.o.UID != nil {
+		out.Uid = *fs.o.UID
+	}
+	if fs.o.GID != nil {
+		out.Gid = *fs.o.GID
+	}
+	out.Mtime, out.Mtimensec = uint64(mtime.Sec), mtime.Nsec
+	out.Atime, out.Atimensec = out.Mtime, out.Mtimensec
+	out.Ctime, out.Ctimensec = out.Mtime, out.Mtimensec
+}
+
+// deviceNumber returns a device's number in the 32 bits that the kernel wants.
+func deviceNumber(rdev uint64) uint32 {
+	if runtime.GOOS != "linux" {
+		return uint32(rdev)
+	}
+	major, minor := unix.Major(rdev), unix.Minor(rdev)
+	return minor&0xff | major<<8 | minor&^0xff<<12
+}
+
+// archiveAttr fills in what is shown of the folder of an archive: without the archive being read, and so never what the
+// archive has for ".".
+func (fs *filesystem) archiveAttr(k int, out *fuse.Attr) {
+	fs.dirAttr(fs.node(k, 0), fs.o.Archives[k].Time, out)
+}
+
+func (fs *filesystem) nodeAttr(node uint64, out *fuse.Attr) fuse.Status {
+	k, i, top := fs.entry(node)
+	switch {
+	case top:
+		fs.dirAttr(node, fs.began, out)
+		return fuse.OK
+	case i == 0 && !fs.o.Single && k < len(fs.o.Archives):
+		fs.archiveAttr(k, out)
+		return fuse.OK
+	}
+	t, i, code := fs.tree(node)
+	if code.Ok() {
+		fs.attr(node, t, i, out)
+	}
+	return code
+}
+
+func (fs *filesystem) String() string { return "garret" }
+
+func (fs *filesystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	out.SetTimeout(forever)
+	return fs.nodeAttr(in.NodeId, &out.Attr)
+}
+
+func (fs *filesystem) Lookup(_ <-chan struct{}, header *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	out.SetEntryTimeout(forever)
+	out.SetAttrTimeout(forever)
+	k, _, top := fs.entry(header.NodeId)
+	if top {
+		k, ok := fs.byDir[name]
+		if !ok {
+			return fuse.OK // node 0: the kernel may remember that there is none
+		}
+		out.NodeId = fs.node(k, 0)
+		fs.archiveAttr(k, &out.Attr)
+		return fuse.OK
+	}
+	t, i, code := fs.tree(header.NodeId)
+	if !code.Ok() {
+		return code
+	}
+	if !t.entries[i].isDir() {
+		return fuse.ENOTDIR
+	}
+	if child, ok := t.child(i, name); ok {
+		out.NodeId = fs.node(k, child)
+		fs.attr(out.NodeId, t, child, &out.Attr)
+	}
+	return fuse.OK
+}
+
+func (fs *filesystem) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	out.OpenFlags = fuse.FOPEN_CACHE_DIR | fuse.FOPEN_KEEP_CACHE
+	if _, _, top := fs.entry(in.NodeId); top {
+		return fuse.OK
+	}
+	t, i, code := fs.tree(in.NodeId)
+	if code.Ok() && !t.entries[i].isDir() {
+		code = fuse.ENOTDIR
+	}
+	return code
+}
+
+func (fs *filesystem) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	return fs.list(in, func(e fuse.DirEntry, _ func(*fuse.Attr)) bool { return out.AddDirEntry(e) })
+}
+
+func (fs *filesystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	return fs.list(in, func(e fuse.DirEntry, attr func(*fuse.Attr)) bool {
+		entry := out.AddDirLookupEntry(e)
+		if entry == nil {
+			return false
+		}
+		if e.Name != "." && e.Name != ".." { // else node 0: they count as no lookup
+			entry.NodeId = e.Ino
+			entry.SetEntryTimeout(forever)
+			entry.SetAttrTimeout(forever)
+			attr(&entry.Attr)
+		}
+		return true
+	})
+}
+
+// list adds the entries of a folder from an offset on until there is no room. Offset 0 is ".", 1 is "..", and then come
+// the children.
+func (fs *filesystem) list(in *fuse.ReadIn, add func(e fuse.DirEntry, attr func(*fuse.Attr)) bool) fuse.Status {
+	k, _, top := fs.entry(in.NodeId)
+	var t *tree
+	var children []uint32
+	parent, n := uint64(fuse.FUSE_ROOT_ID), len(fs.dirs)
+	if !top {
+		var i uint32
+		var code fuse.Status
+		if t, i, code = fs.tree(in.NodeId); !code.Ok() {
+			return code
+		}
+		if !t.entries[i].isDir() {
+			return fuse.ENOTDIR
+		}
+		children = t.children(i)
+		n = len(children)
+		if i != 0 {
+			parent = fs.node(k, t.entries[i].parent)
+		}
+	}
+	for at := in.Offset; at < uint64(n)+2; at++ {
+		e := fuse.DirEntry{Off: at + 1, Mode: fsmeta.TypeDir}
+		var attr func(*fuse.Attr)
+		switch {
+		case at == 0:
+			e.Name, e.Ino = ".", in.NodeId
+		case at == 1:
+			e.Name, e.Ino = "..", parent
+		case top:
+			k := int(at - 2)
+			e.Name, e.Ino = fs.dirs[k], fs.node(k, 0)
+			attr = func(out *fuse.Attr) { fs.archiveAttr(k, out) }
+		default:
+			child := children[at-2]
+			file := t.file(child)
+			e.Name, e.Ino, e.Mode = string(t.name(child)), fs.node(k, file), t.entries[file].typ()
+			attr = func(out *fuse.Attr) { fs.attr(e.Ino, t, file, out) }
+		}
+		if !add(e, attr) {
+			break
+		}
+	}
+	return fuse.OK
+}
+
+func (fs *filesystem) Readlink(_ <-chan struct{}, header *fuse.InHeader) ([]byte, fuse.Status) {
+	it, t, i, code := fs.item(header.NodeId)
+	if !code.Ok() {
+		return nil, code
+	}
+	if t.entries[i].typ() != fsmeta.TypeSymlink {
+		return nil, fuse.EINVAL
+	}
+	return []byte(it.Source), fuse.OK
+}
+
+func (fs *filesystem) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	out.Bsize, out.Frsize, out.NameLen = 4096, 4096, maxName
+	return fuse.OK
+}
+
+// xattrs returns the extended attributes of a node, nil if there are none.
+func (fs *filesystem) xattrs(node uint64) (map[string][]byte, fuse.Status) {
+	if k, i, top := fs.entry(node); top || i == 0 && !fs.o.Single && k < len(fs.o.Archives) {
+		return nil, fuse.OK
+	}
+	t, i, code := fs.tree(node)
+	if !code.Ok() || !t.entries[i].has(flagXattrs) {
+		return nil, code
+	}
+	it, _, _, code := fs.item(node)
+	if !code.Ok() {
+		return nil, code
+	}
+	return it.Xattrs, fuse.OK
+}
+
+func (fs *filesystem) GetXAttr(_ <-chan struct{}, header *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+	attrs, code := fs.xattrs(header.NodeId)
+	if !code.Ok() {
+		return 0, code
+	}
+	value, ok := attrs[name]
+	switch {
+	case !ok:
+		return 0, fuse.ENOATTR
+	case len(value) > math.MaxInt32:
+		return 0, fuse.EIO
+	case len(dest) < len(value):
+		return uint32(len(value)), fuse.ERANGE
+	}
+	return uint32(copy(dest, value)), fuse.OK
+}
+
+func (fs *filesystem) ListXAttr(_ <-chan struct{}, header *fuse.InHeader, dest []byte) (uint32, fuse.Status) {
+	attrs, code := fs.xattrs(header.NodeId)
+	if !code.Ok() {
+		return 0, code
+	}
+	names := xattrNames(attrs)
+	switch {
+	case len(names) > math.MaxInt32:
+		return 0, fuse.EIO
+	case len(dest) < len(names):
+		return uint32(len(names)), fuse.ERANGE
+	}
+	return uint32(copy(dest, names)), fuse.OK
+}
+
+// SetXAttr and the like are not asked for: the mount is read-only.
+
+func (fs *filesystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	if in.Flags&uint32(syscall.O_ACCMODE) != syscall.O_RDONLY {
+		return fuse.EROFS
+	}
+	fs.mu.Lock()
+	s := fs.shared[in.NodeId]
+	if s != nil {
+		s.count++
+	}
+	fs.mu.Unlock()
+	if s == nil {
+		it, t, i, code := fs.item(in.NodeId)
+		switch {
+		case !code.Ok():
+			return code
+		case t.entries[i].typ() != fsmeta.TypeRegular:
+			return fuse.EINVAL
+		}
+		k, _, _ := fs.entry(in.NodeId)
+		c := newContent(k, t.path(i), it.Chunks)
+		fs.mu.Lock()
+		if s = fs.shared[in.NodeId]; s == nil {
+			s = &shared{content: c}
+			fs.shared[in.NodeId] = s
+		}
+		s.count++
+		fs.mu.Unlock()
+	}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.handle++
+	fs.open[fs.handle] = &reading{content: s.content}
+	out.Fh = fs.handle
+	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
+	return fuse.OK
+}
+
+func (fs *filesystem) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	delete(fs.open, in.Fh)
+	if s := fs.shared[in.NodeId]; s != nil {
+		if s.count--; s.count == 0 {
+			delete(fs.shared, in.NodeId)
+		}
+	}
+}
+
+// Read fails as a whole if a part of what is asked for is lost: fewer bytes would mean the end of the file to the kernel.
+// It asks again for less.
+func (fs *filesystem) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	fs.mu.Lock()
+	r := fs.open[in.Fh]
+	fs.mu.Unlock()
+	if r == nil || in.Offset > math.MaxInt64 {
+		return nil, fuse.EBADF
+	}
+	r.advance(int64(in.Offset), len(buf), fs.chunks.ahead)
+	data, err := r.read(buf, int64(in.Offset), fs.chunks.value, func(e *DamageError) error {
+		fs.warn(r.archive, r.path, e)
+		if fs.o.AllowDamaged && lost(e) {
+			return nil
+		}
+		return e
+	})
+	if err != nil {
+		return nil, fuse.EIO
+	}
+	return fuse.ReadResultData(data), fuse.OK
+}
