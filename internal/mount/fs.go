@@ -253,13 +253,19 @@ func (fs *filesystem) archiveAttr(k int, out *fuse.Attr) {
 	fs.dirAttr(fs.node(k, 0), fs.o.Archives[k].Time, out)
 }
 
-func (fs *filesystem) nodeAttr(node uint64, out *fuse.Attr) fuse.Status {
+// isArchive reports whether a node is the folder of an archive.
+func (fs *filesystem) isArchive(node uint64) bool {
 	k, i, top := fs.entry(node)
+	return !top && !fs.o.Single && i == 0 && k >= 0 && k < len(fs.o.Archives)
+}
+
+func (fs *filesystem) nodeAttr(node uint64, out *fuse.Attr) fuse.Status {
+	k, _, top := fs.entry(node)
 	switch {
 	case top:
 		fs.dirAttr(node, fs.began, out)
 		return fuse.OK
-	case i == 0 && !fs.o.Single && k < len(fs.o.Archives):
+	case fs.isArchive(node):
 		fs.archiveAttr(k, out)
 		return fuse.OK
 	}
@@ -401,7 +407,7 @@ func (fs *filesystem) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.Stat
 
 // xattrs returns the extended attributes of a node, nil if there are none.
 func (fs *filesystem) xattrs(node uint64) (map[string][]byte, fuse.Status) {
-	if k, i, top := fs.entry(node); top || i == 0 && !fs.o.Single && k < len(fs.o.Archives) {
+	if _, _, top := fs.entry(node); top || fs.isArchive(node) {
 		return nil, fuse.OK
 	}
 	t, i, code := fs.tree(node)

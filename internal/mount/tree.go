@@ -292,6 +292,13 @@ func (b *builder) add(it *archive.Item, offset int64, o owner) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
+	if dir != b.dir && dir != "" { // before any folder is made for it
+		for name := range strings.SplitSeq(dir, "/") {
+			if err := checkName(name); err != nil {
+				return err
+			}
+		}
+	}
 	parent, err := b.folder(dir, true)
 	if err != nil {
 		return err
