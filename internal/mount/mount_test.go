@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"garret/internal/archive"
@@ -72,7 +73,7 @@ func TestAMountIsAFileSystem(t *testing.T) {
 	}
 	big, err1 := os.Stat(filepath.Join(at, "big"))
 	same, err2 := os.Stat(filepath.Join(at, "same"))
-	if err := errors.Join(err1, err2); err != nil || !os.SameFile(big, same) || big.Sys().(*syscall.Stat_t).Nlink != 2 {
+	if err := errors.Join(err1, err2); err != nil || !os.SameFile(big, same) || uint64(big.Sys().(*syscall.Stat_t).Nlink) != 2 {
 		t.Errorf("a hard link is %v, %v", big, err)
 	}
 	x, err := os.Lstat(filepath.Join(at, "x"))
@@ -86,7 +87,7 @@ func TestAMountIsAFileSystem(t *testing.T) {
 	if n, err := unix.Llistxattr(filepath.Join(at, "x"), buf); err != nil || string(buf[:n]) != "user.a\x00" {
 		t.Errorf("attributes: %q, %v", buf[:max(n, 0)], err)
 	}
-	if _, err := unix.Lgetxattr(filepath.Join(at, "big"), "user.a", buf); err != unix.ENODATA {
+	if _, err := unix.Lgetxattr(filepath.Join(at, "big"), "user.a", buf); err != syscall.Errno(fuse.ENOATTR) {
 		t.Errorf("no attribute: %v", err)
 	}
 	for what, err := range map[string]error{

@@ -20,7 +20,7 @@ func checkSystem(point string, o Options) error {
 		return errors.New("this system has no /dev/fuse; load the kernel's module with \"modprobe fuse\", " +
 			"or start the container with the device")
 	case err != nil:
-		return fmt.Errorf("%w; mounting takes the right to open it", err)
+		return fmt.Errorf("%w; mounting takes the right to read and write it, which most systems give to all", err)
 	}
 	f.Close()
 	if os.Geteuid() == 0 {
