@@ -63,13 +63,6 @@ func (c *cache[K, V]) value(key K) (V, error) {
 	return t.value, t.err
 }
 
-// peek returns what belongs to a key if it is there.
-func (c *cache[K, V]) peek(key K) (V, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.lru.Get(key)
-}
-
 // ahead begins to get what belongs to a key, and reports whether it is there or on its way. It does not wait.
 func (c *cache[K, V]) ahead(key K) bool {
 	c.mu.Lock()

@@ -97,7 +97,7 @@ const (
 	// firstWindow and lastWindow are how many bytes are fetched ahead of who reads from the beginning to the end: first
 	// few, then twice as many each time.
 	firstWindow = 512 << 10
-	lastWindow  = 8 << 20
+	lastWindow  = 4 << 20
 	// maxSkew is how far from where the last read has ended the next may begin and still be a part of such a reading: the
 	// kernel itself reads ahead, and its requests overtake each other.
 	maxSkew = 512 << 10

@@ -109,8 +109,8 @@ func TestLostChunksAreErrorsWhereTheyWereOrZeros(t *testing.T) {
 		if !allow && code != fuse.EIO || allow && res.Size() != 100 {
 			t.Errorf("a read that reaches into the damage: %v", code)
 		}
-		if told := warned.told["x/d/a"]; len(warned.told) != 1 || len(told) != 1 || !strings.HasPrefix(told[0], "bytes 100 to 199 are lost: ") {
-			t.Errorf("told of %q", warned.told)
+		if told := warned.of("x/d/a"); len(warned.paths()) != 1 || len(told) != 1 || !strings.HasPrefix(told[0], "bytes 100 to 199 are lost: ") {
+			t.Errorf("told of %q", warned.paths())
 		}
 	}
 }
@@ -143,8 +143,8 @@ func TestWhatComesAfterLostItemsIsShown(t *testing.T) {
 			t.Errorf("%v is %q, %v", e, got, code)
 		}
 	}
-	if len(warned.told[""]) != len(kept) || len(warned.told["link to lost"]) != 1 {
-		t.Errorf("told of %q", warned.told)
+	if len(warned.of("")) != len(kept) || len(warned.of("link to lost")) != 1 {
+		t.Errorf("told of %q", warned.paths())
 	}
 
 	// The kernel remembers files by where they are in the tree, so that a tree that is read again must be the same.
@@ -182,7 +182,7 @@ func TestArchivesThatCannotBeReadAreErrorsAlone(t *testing.T) {
 		t.Errorf("lost: %v", code)
 	}
 	if got := warned.paths(); !slices.Equal(got, []string{"cut off", "garbage", "lost"}) {
-		t.Errorf("told of %q", warned.told)
+		t.Errorf("told of %q", warned.paths())
 	}
 }
 
@@ -195,8 +195,8 @@ func TestWarningsEnd(t *testing.T) {
 	r.add("x", r.stream(items...))
 	fs, warned := r.open(Options{}, "x")
 	readDir(t, fs, fuse.FUSE_ROOT_ID, false, 4096)
-	if n := len(warned.told); n != maxWarnings+1 || len(warned.told[""]) != 1 {
-		t.Errorf("%d warnings, and %q", n, warned.told[""])
+	if n := len(warned.paths()); n != maxWarnings+1 || len(warned.of("")) != 1 {
+		t.Errorf("%d warnings, and %q", n, warned.of(""))
 	}
 }
 
@@ -253,8 +253,10 @@ func TestChunksAreFetchedOnceAndBounded(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	c := newCache(ctx, get, func(data []byte) int64 { return int64(len(data)) }, 350, 1, 2)
-	if !c.ahead(0) || !c.ahead(0) || !c.ahead(1) || c.ahead(2) {
-		t.Error("two, and not more, can be fetched ahead")
+	for i, k := range []int{0, 0, 1, 2} {
+		if got := c.ahead(k); got != (k < 2) {
+			t.Errorf("call %d, to fetch %d ahead: %t; two, and not more, can be", i, k, got)
+		}
 	}
 	done := make(chan error)
 	for range 5 {

@@ -113,14 +113,16 @@ func (fs *filesystem) warn(k int, path string, err error) {
 		key = fs.dirs[k] + "/" + key
 	}
 	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	switch {
-	case fs.ctx.Err() != nil || fs.warned[key] || len(fs.warned) > maxWarnings || fs.o.Warn == nil:
+	told := len(fs.warned)
+	if fs.ctx.Err() != nil || fs.warned[key] || told > maxWarnings || fs.o.Warn == nil {
+		fs.mu.Unlock()
 		return
-	case len(fs.warned) == maxWarnings:
-		path, err, key = "", errors.New("there are more files with something wrong, of which nothing will be said"), "\x00"
 	}
 	fs.warned[key] = true
+	fs.mu.Unlock()
+	if told == maxWarnings {
+		path, err = "", errors.New("there are more files with something wrong, of which nothing will be said")
+	}
 	fs.o.Warn(path, err)
 }
 

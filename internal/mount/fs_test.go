@@ -114,6 +114,13 @@ func (w *warnings) paths() []string {
 	return slices.Sorted(maps.Keys(w.told))
 }
 
+// of returns what was told of a path.
+func (w *warnings) of(path string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.told[path])
+}
+
 // open returns the file system of the repository without mounting it. If one is named, it is of that archive alone.
 func (r *testRepo) open(o Options, single string) (*filesystem, *warnings) {
 	w := new(warnings)

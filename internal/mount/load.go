@@ -25,7 +25,6 @@ func lost(err error) bool {
 type loader struct {
 	catalog *catalog.Catalog
 	owner   owner // of folders that have no items
-	numeric bool  // do not look the names of owners up
 	// without are the chunks of the item stream that could not be read the first time, by their place in it. They are
 	// left out again, whether or not they can be read now: the kernel knows files by their indices.
 	without []int
@@ -85,11 +84,8 @@ func (l *loader) items(b *builder, dec *archive.ItemDecoder, owners *fsmeta.Owne
 		if !ok || err != nil {
 			return err
 		}
-		o := owner{it.UID, it.GID}
-		if !l.numeric {
-			o.uid, o.gid = owners.IDs(it)
-		}
-		if err := b.add(it, dec.Offset(), o); errors.Is(err, errTooMany) {
+		uid, gid := owners.IDs(it)
+		if err := b.add(it, dec.Offset(), owner{uid, gid}); errors.Is(err, errTooMany) {
 			return err
 		} else if err != nil {
 			l.warn(it.Path, err)

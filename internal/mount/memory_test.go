@@ -92,8 +92,8 @@ func TestMemoryIsBoundedWhateverIsVisited(t *testing.T) {
 	if limit := o.TreeBytes + o.ChunkBytes + 1<<20; grown > limit {
 		t.Errorf("%d bytes are in use, want %d at most", grown, limit)
 	}
-	if len(warned.told) != 0 {
-		t.Errorf("told of %q", warned.told)
+	if len(warned.paths()) != 0 {
+		t.Errorf("told of %q", warned.paths())
 	}
 	runtime.KeepAlive(r)
 }

@@ -8,8 +8,8 @@
 // caches: archives do not change, and the repository is locked against writers meanwhile.
 //
 // An archive is what somebody has written. Paths that lead out, names that cannot be, hard links that lead nowhere or in
-// circles are left out and told of; where items contradict each other, what a restoration would leave is shown. What is
-// lost of a file is an error for who reads that part, and a message.
+// circles are left out and told of; of items with one path the last is shown. What is lost of a file is an error for who
+// reads that part, and a message.
 package mount
 
 import (

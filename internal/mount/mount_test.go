@@ -104,8 +104,8 @@ func TestAMountIsAFileSystem(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(m.Point(), "tuesday")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what is not there: %v", err)
 	}
-	if len(warned.told) != 0 {
-		t.Errorf("told of %q", warned.told)
+	if len(warned.paths()) != 0 {
+		t.Errorf("told of %q", warned.paths())
 	}
 	if err := Check(m.Point(), Options{NonEmpty: true}); err == nil || !strings.Contains(err.Error(), "already") {
 		t.Errorf("mounting twice: %v", err)
@@ -147,8 +147,8 @@ func TestTheKernelSeesAllButWhatIsLost(t *testing.T) {
 	if info, err := f.Stat(); err != nil || info.Size() != size {
 		t.Errorf("afterwards: %v, %v", info, err)
 	}
-	if len(warned.told["x/a"]) != 1 {
-		t.Errorf("told of %q", warned.told)
+	if len(warned.of("x/a")) != 1 {
+		t.Errorf("told of %q", warned.paths())
 	}
 }
 

@@ -309,7 +309,7 @@ func (b *builder) add(it *archive.Item, offset int64, o owner) error {
 			return err
 		}
 	}
-	// Where several items have one path, the last is what a restoration leaves.
+	// Where several items have one path, the last is shown.
 	old := &b.entries[i]
 	if old.has(flagParent) && !e.isDir() {
 		return errors.New("is a folder with something in it, too")
