@@ -195,6 +195,9 @@ func TestGoldenArchivesAreMountedAsTheyWere(t *testing.T) {
 			point := mountForTest(t, repo)
 			for arch, a := range want.Archives {
 				for _, it := range a.Items {
+					if os.Geteuid() != 0 && it.Mode&fsmeta.SetIDMask != 0 {
+						continue // compareGolden expects that an ordinary user has lost these bits
+					}
 					compareGolden(t, filepath.Join(point, arch), it)
 				}
 			}

@@ -84,7 +84,7 @@ func check(point string, o Options) (string, error) {
 }
 
 func serve(fs *filesystem, point string, o Options) (*fuse.Server, error) {
-	options := slices.Concat([]string{"ro"}, o.Flags)
+	options := slices.Concat([]string{"ro"}, o.Flags, helperOptions(o))
 	if o.DefaultPermissions || o.AllowOther && !o.IgnorePermissions {
 		options = append(options, "default_permissions")
 	}

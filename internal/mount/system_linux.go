@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -61,6 +62,15 @@ func fusermount() (string, error) {
 		}
 	}
 	return "", errors.New("there is no fusermount3, by which ordinary users mount; install the package fuse3")
+}
+
+// helperOptions returns the options that are for fusermount: version 2 looks for itself whether a mount point is empty,
+// and version 3 knows no option about it.
+func helperOptions(o Options) []string {
+	if program, err := fusermount(); err == nil && os.Geteuid() != 0 && o.NonEmpty && filepath.Base(program) == "fusermount" {
+		return []string{"nonempty"}
+	}
+	return nil
 }
 
 // unmount ends the mount at a path. If lazy is set, it disappears at once and ends when nobody uses it any more.

@@ -13,6 +13,9 @@ import (
 // checkSystem says what keeps this system from mounting, as far as it can be known before.
 func checkSystem(string, Options) error { return nil }
 
+// helperOptions returns the options that are for the program that mounts.
+func helperOptions(Options) []string { return nil }
+
 // unmount ends the mount at a path. If lazy is set, it ends now, whoever uses it.
 func unmount(path string, lazy bool) error {
 	flags := 0
