@@ -3,6 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
+	"os/signal"
+	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -55,6 +58,8 @@ UTF-8), repository, and archive if one is mounted.`,
 			point, repo := args[len(args)-1], ""
 			if len(args) == 2 {
 				repo = args[0]
+			} else if strings.Contains(point, "::") {
+				return &usageError{"no mount point is given; the usage is: " + cmd.UseLine()}
 			}
 			loc, err := a.anyLocation(repo)
 			if err != nil {
@@ -85,6 +90,8 @@ UTF-8), repository, and archive if one is mounted.`,
 func (a *app) mount(ctx context.Context, loc location.Location, point string, o mount.Options,
 	ready func(*session, *mount.Mount, mountJSON) error,
 ) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP) // or else a terminal that is closed leaves a mount without a server
+	defer stop()
 	if err := mount.Check(point, o); err != nil { // before somebody is asked for a passphrase in vain
 		return err
 	}

@@ -2,6 +2,7 @@ package mount
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 
@@ -94,16 +95,22 @@ func (c *cache[K, V]) beginLocked(key K) *task[V] {
 
 // run gets a value for all who wait for it. An error is not kept: the next who asks tries again.
 func (c *cache[K, V]) run(key K, t *task[V]) {
-	t.value, t.err = c.get(c.ctx, key)
-	c.mu.Lock()
-	delete(c.getting, key)
-	if t.err == nil {
-		c.lru.Add(key, t.value)
-		c.size += c.bytes(t.value)
-		for c.size > c.limit && c.lru.Len() > c.keep {
-			c.lru.RemoveOldest()
+	t.err = errPanic
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.getting, key)
+		if t.err == nil {
+			c.lru.Add(key, t.value)
+			c.size += c.bytes(t.value)
+			for c.size > c.limit && c.lru.Len() > c.keep {
+				c.lru.RemoveOldest()
+			}
 		}
-	}
-	c.mu.Unlock()
-	close(t.done)
+		close(t.done)
+	}()
+	t.value, t.err = c.get(c.ctx, key)
 }
+
+// errPanic is for those who wait for what another failed to get by a panic, which ends that one's request.
+var errPanic = errors.New("another request for the same has failed")

@@ -292,3 +292,35 @@ func TestChunksAreFetchedOnceAndBounded(t *testing.T) {
 		t.Error("begun after the end")
 	}
 }
+
+func TestWhoWaitsForARequestThatPanicsDoesNotWaitForEver(t *testing.T) {
+	begun, release := make(chan struct{}), make(chan struct{})
+	calls := 0
+	get := func(context.Context, int) (string, error) {
+		if calls++; calls == 1 {
+			close(begun)
+			<-release
+			panic("mistake")
+		}
+		return "value", nil
+	}
+	c := newCache(t.Context(), get, func(s string) int64 { return int64(len(s)) }, 100, 1, 0)
+	panicked := make(chan any)
+	go func() {
+		defer func() { panicked <- recover() }()
+		c.value(1)
+	}()
+	<-begun
+	waited := make(chan error)
+	go func() { _, err := c.value(1); waited <- err }()
+	close(release)
+	if v := <-panicked; v != "mistake" {
+		t.Errorf("recovered %v", v)
+	}
+	if err := <-waited; err != nil && err != errPanic { // it may have come too late to wait
+		t.Error(err)
+	}
+	if v, err := c.value(1); v != "value" || err != nil {
+		t.Errorf("afterwards: %q, %v", v, err)
+	}
+}

@@ -3,9 +3,11 @@ package mount
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,6 +52,7 @@ type filesystem struct {
 	trees              *cache[int, *tree]
 	chunks             *cache[repository.ID, []byte]
 	loads              chan struct{}
+	mistake            sync.Once
 
 	mu     sync.Mutex
 	gaps   map[int][]int // by archive that has been read: what could not be, see loader
@@ -124,6 +127,16 @@ func (fs *filesystem) warn(k int, path string, err error) {
 		path, err = "", errors.New("there are more files with something wrong, of which nothing will be said")
 	}
 	fs.o.Warn(path, err)
+}
+
+// panicked tells of a mistake in this program, once: the request fails, and the mount goes on.
+func (fs *filesystem) panicked(v any) fuse.Status {
+	fs.mistake.Do(func() {
+		if fs.o.Warn != nil {
+			fs.o.Warn("", fmt.Errorf("a request has failed by a mistake in garret, please report it: %v\n%s", v, debug.Stack()))
+		}
+	})
+	return fuse.EIO
 }
 
 // load reads the tree of an archive.

@@ -101,6 +101,7 @@ func serve(fs *filesystem, point string, o Options) (*fuse.Server, error) {
 			// Root needs no help to mount, and gets better messages without.
 			DirectMountStrict: os.Geteuid() == 0,
 			Logger:            log.New(io.Discard, "", 0),
+			PanicHandler:      fs.panicked,
 		})
 		return err
 	})
