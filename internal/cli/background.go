@@ -63,6 +63,9 @@ func (a *app) mountInBackground(ctx context.Context, lists, args []string) error
 
 	cmd := exec.Command(exe, "mount", "--"+servedFlag, fmt.Sprintf("--lock-wait=%s", a.lockWait), fmt.Sprintf("--verbose=%t", a.verbose))
 	cmd.Args[0] = os.Args[0]
+	if a.ui.Watched() {
+		cmd.Args = append(cmd.Args, "--progress")
+	}
 	for _, list := range lists {
 		cmd.Args = append(cmd.Args, "--options="+list)
 	}
@@ -143,7 +146,14 @@ func newParent() *parent {
 // close is for when the process ends before the files are there. Messages can still be sent: the process is about to end.
 func (p *parent) close() { p.from.Close() }
 
-func (p *parent) ui() *ui.UI { return ui.NewRelay(p, p.ask) }
+// ui returns what messages and questions go through. watched says that somebody follows them.
+func (p *parent) ui(watched bool) *ui.UI {
+	u := ui.NewRelay(p, p.ask)
+	if watched {
+		u.SetProgress(ui.ProgressAlways)
+	}
+	return u
+}
 
 // Write sends a message to the parent, or puts it into the file.
 func (p *parent) Write(text []byte) (int, error) {

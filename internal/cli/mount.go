@@ -72,7 +72,7 @@ UTF-8), repository, and archive if one is mounted.`,
 			if served {
 				p := newParent()
 				defer p.close()
-				a.ui, ready = p.ui(), p.ready
+				a.ui, ready = p.ui(a.ui.Watched()), p.ready
 			} else if a.json {
 				ready = func(_ *session, _ *mount.Mount, result mountJSON) error { return a.emit(result) }
 			}

@@ -75,7 +75,7 @@ func New(in io.Reader, err io.Writer) *UI {
 // NewRelay returns a UI that writes messages to err and has passphrases asked for by another process, which relay speaks
 // to. It returns ErrNoTerminal if that one has none either.
 func NewRelay(err io.Writer, relay func(prompt string) (string, error)) *UI {
-	return &UI{err: err, relay: relay}
+	return &UI{err: err, relay: relay, interval: 5 * time.Second}
 }
 
 // IsTerminal reports whether a reader or writer is a terminal.
