@@ -34,6 +34,8 @@ const (
 	forever = 365 * 24 * time.Hour
 	// maxWarnings bounds how much is told, and remembered of what was told.
 	maxWarnings = 1000
+	// maxTold is how many bytes of a path are told.
+	maxTold = 4096
 )
 
 // A filesystem answers the kernel. It has no node objects: the number of a node is that of its archive, counted from 1,
@@ -107,6 +109,7 @@ func (fs *filesystem) close() {
 
 // warn tells of a file of an archive, once, or with an empty path of the archive, once of each error.
 func (fs *filesystem) warn(k int, path string, err error) {
+	path = path[:min(len(path), maxTold)]
 	key := path
 	if path == "" {
 		key = "\x00" + err.Error()

@@ -317,6 +317,37 @@ func TestHostileArchivesAreShownAsFarAsTheyCanBe(t *testing.T) {
 	}
 }
 
+// A few items, which compress well, must not fill the memory.
+func TestPathsWithVeryManyFoldersAreRefused(t *testing.T) {
+	r := newTestRepo(t)
+	var items []*archive.Item
+	for i := range 20 {
+		items = append(items, regular(fmt.Sprintf("%d/%sx", i, strings.Repeat("d/", 8000))))
+	}
+	items = append(items, regular(strings.Repeat("d/", maxPath/2)+"x"), link("l", strings.Repeat("d", maxPath+1)), regular("y"))
+	r.add("x", r.stream(items...))
+	fs, warned := r.open(Options{}, "x")
+	tr, err := fs.trees.value(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(tr.entries); n > freeFolders+50 {
+		t.Errorf("%d entries", n)
+	}
+	if out := look(t, fs, fuse.FUSE_ROOT_ID, "y"); out.NodeId == 0 {
+		t.Error("what comes after is not there")
+	}
+	paths := warned.paths()
+	if len(paths) != 14 {
+		t.Errorf("told of %d paths", len(paths))
+	}
+	for _, p := range paths {
+		if len(p) > maxTold {
+			t.Errorf("a message has %d bytes", len(p))
+		}
+	}
+}
+
 func TestArchivesHaveFoldersWhoseNamesDiffer(t *testing.T) {
 	long := strings.Repeat("é", 200)
 	for _, tt := range []struct{ archives, want []string }{

@@ -25,7 +25,7 @@ func lost(err error) bool {
 type loader struct {
 	catalog *catalog.Catalog
 	owner   owner // of folders that have no items
-	// without are the chunks of the item stream that could not be read the first time, by their place in it. They are
+	// without are the chunks of the item stream that could not be read the first time, by their place in it, sorted. They are
 	// left out again, whether or not they can be read now: the kernel knows files by their indices.
 	without []int
 	warn    func(path string, err error)
@@ -49,7 +49,7 @@ func (l *loader) load(ctx context.Context, name string) (*tree, []int, error) {
 	)
 	for data, err := range l.catalog.Read(ctx, len(rec.Items), func(i int) repository.ID { return rec.Items[i] }, readAhead) {
 		i++
-		skip := slices.Contains(l.without, i)
+		_, skip := slices.BinarySearch(l.without, i)
 		switch {
 		case err != nil && !lost(err):
 			return nil, nil, fmt.Errorf("read the items, chunk %d of %d: %w", i+1, len(rec.Items), err)

@@ -18,8 +18,13 @@ import (
 const (
 	// maxName is the length in bytes of the longest name that the kernel takes from a file system like this.
 	maxName = 1024
-	// maxEntries is how many files and folders an archive may have, so that indices fit in the places for them.
-	maxEntries = 1 << 28
+	// maxPath is the length in bytes of the longest path, sixteen times what a system call takes.
+	maxPath = 64 << 10
+	// maxEntries is how many files and folders an archive may have.
+	maxEntries = 1 << 26
+	// freeFolders is how many folders may have no items of their own, besides one for each item: few items could name very
+	// many.
+	freeFolders = 1 << 16
 	// maxNames is the number of bytes that all names may have together.
 	maxNames = math.MaxUint32
 	// maxHops is how many hard links may lead one to the other before the last leads to a file.
@@ -29,6 +34,7 @@ const (
 var (
 	errTooMany    = errors.New("the archive has more files than can be mounted")
 	errLeavesTree = errors.New("is not a path that stays in the archive")
+	errFolders    = errors.New("is below folders that are not in the archive, as too many others are")
 )
 
 // flags of an entry, beside the length of its name
@@ -137,6 +143,7 @@ type builder struct {
 	ids     map[owner]uint32
 	dir     string // the folder of the item before, and its index
 	dirAt   uint32
+	free    int // how many folders without items there may be yet
 }
 
 // newBuilder returns a builder of a tree whose folders, where they have no items, have this owner and time.
@@ -146,6 +153,7 @@ func newBuilder(o owner, mtime archive.Nanos) *builder {
 		table:   make([]uint32, 64),
 		sources: map[uint32]string{},
 		ids:     map[owner]uint32{},
+		free:    freeFolders,
 	}
 	b.entries = []entry{{
 		mode: uint16(fsmeta.TypeDir | 0o755), meta: flagMade, owner: b.owner(o), sec: mtime.Sec, nsec: mtime.Nsec,
@@ -232,7 +240,10 @@ func (b *builder) folder(path string, make bool) (uint32, error) {
 		switch {
 		case next == 0 && !make:
 			return 0, errNoEntry
+		case next == 0 && b.free == 0:
+			return 0, errFolders
 		case next == 0:
+			b.free--
 			var err error
 			if next, err = b.insert(at, name); err != nil {
 				return 0, err
@@ -275,10 +286,14 @@ func split(path string) (dir, name string) {
 
 // add takes an item in. It says what is wrong with one that cannot be shown; errTooMany is final.
 func (b *builder) add(it *archive.Item, offset int64, o owner) error {
+	if len(it.Path) > maxPath || len(it.Source) > maxPath {
+		return errors.New("has a path that is too long")
+	}
 	e, err := newEntry(it)
 	if err != nil {
 		return err
 	}
+	b.free++
 	e.item, e.owner = uint64(offset), b.owner(o)
 	if it.Path == "." {
 		if !e.isDir() {
