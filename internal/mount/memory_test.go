@@ -2,7 +2,6 @@ package mount
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"testing"
 
@@ -114,9 +113,7 @@ func TestNodesStayWhenTheirTreeIsDropped(t *testing.T) {
 	if n := fs.trees.lru.Len(); n != keepTrees {
 		t.Errorf("%d trees are kept", n)
 	}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+	rng := random(t)
 	for range 100 {
 		i := rng.IntN(8)
 		if got, code := readFile(t, fs, nodes[i]); !code.Ok() || got != want[i] {
