@@ -132,6 +132,7 @@ func captureStderr(f func() error) (string, error) {
 	said := make(chan string)
 	go func() {
 		text, _ := io.ReadAll(io.LimitReader(r, 4096))
+		io.Copy(io.Discard, r)
 		said <- strings.Join(strings.Fields(string(text)), " ")
 	}()
 	old := os.Stderr
