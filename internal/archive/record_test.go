@@ -428,3 +428,46 @@ func TestAfterAGapTheItemsGoOn(t *testing.T) {
 		}
 	}
 }
+
+func TestOffsetsTellWhereItemsAre(t *testing.T) {
+	var stream []byte
+	var want []int64
+	for i := range 50 {
+		want = append(want, int64(len(stream)))
+		stream = AppendItem(stream, &Item{Path: strings.Repeat("p", i+1), Mode: 0o100644, HasChunks: true})
+	}
+	// A part in the midst of the stream is missing: what was fed has the offsets, up to the gap and after it.
+	gapFrom, gapTo := int(want[20])+5, int(want[30])+5
+	fed := append(slices.Clone(stream[:gapFrom]), stream[gapTo:]...)
+	var dec ItemDecoder
+	var got []string
+	next := func() {
+		for {
+			it, ok, err := dec.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				return
+			}
+			var again ItemDecoder
+			again.Feed(fed[dec.Offset():])
+			if same, ok, err := again.Next(); !ok || err != nil || same.Path != it.Path {
+				t.Fatalf("at %d is %v, %v, want %q", dec.Offset(), same, err, it.Path)
+			}
+			got = append(got, it.Path)
+		}
+	}
+	for chunk := range slices.Chunk(stream[:gapFrom], 17) {
+		dec.Feed(chunk)
+		next()
+	}
+	dec.Skip()
+	for chunk := range slices.Chunk(stream[gapTo:], 17) {
+		dec.Feed(chunk)
+		next()
+	}
+	if len(got) != 39 || len(got[20]) != 32 {
+		t.Errorf("%d items: %q", len(got), got)
+	}
+}

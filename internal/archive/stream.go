@@ -22,6 +22,7 @@ type ItemDecoder struct {
 	buf     []byte
 	start   int   // in buf: where the next item begins
 	pos     int64 // the same in the stream
+	item    int64 // in the stream: where the item began that was returned last
 	scan    rawpack.Scanner
 	scanned int  // how far scan has come in the item
 	lost    bool // a part of the stream is missing before start, where perhaps no item begins
@@ -141,6 +142,9 @@ func (d *ItemDecoder) Next() (*Item, bool, error) {
 	return nil, false, d.err
 }
 
+// Offset returns where the item that Next returned last begins, in bytes of all that was fed.
+func (d *ItemDecoder) Offset() int64 { return d.item }
+
 func (d *ItemDecoder) next() (*Item, bool, error) {
 	if d.start == len(d.buf) || d.lost && d.scanned == 0 && !d.seek() {
 		return nil, false, nil
@@ -164,6 +168,7 @@ func (d *ItemDecoder) next() (*Item, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
+	d.item = d.pos
 	d.start += d.scanned
 	d.pos += int64(d.scanned)
 	d.scan, d.scanned = rawpack.Scanner{}, 0

@@ -81,6 +81,11 @@ type refusedError struct{ msg string }
 
 func (e *refusedError) Error() string { return e.msg }
 
+// toldError ends a command with an exit code after all there was to say has been said.
+type toldError struct{ code int }
+
+func (e *toldError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
 // kinds are the errors that have an exit code of their own, or of which there is more to say: what to do now.
 var kinds = []struct {
 	err    error
@@ -114,6 +119,9 @@ func exitCode(err error) int {
 	if err == nil {
 		return exitOK
 	}
+	if told := (*toldError)(nil); errors.As(err, &told) {
+		return told.code
+	}
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
 			return k.code
@@ -133,6 +141,8 @@ func message(err error) string {
 			return interrupted.Error()
 		}
 		return "interrupted"
+	case errors.As(err, new(*toldError)):
+		return ""
 	}
 	msg := oneLine(err)
 	for _, k := range kinds {

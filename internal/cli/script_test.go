@@ -41,6 +41,7 @@ func TestScripts(t *testing.T) {
 			env.Vars = append(env.Vars, testEnv(env.WorkDir)...)
 			env.Setenv("GOLDEN", goldenDir)
 			env.Values[lockedKey{}] = locked{}
+			env.Defer(func() { unmountBelow(env.WorkDir) })
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -49,6 +50,8 @@ func TestScripts(t *testing.T) {
 				return os.Geteuid() == 0, nil
 			case "mounts": // something is mounted on /dev/shm
 				return onOtherDevice("/dev", "/dev/shm"), nil
+			case "fuse":
+				return fuseCondition()
 			}
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},

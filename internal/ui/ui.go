@@ -26,8 +26,9 @@ var ErrNoTerminal = errors.New("there is no terminal to ask at")
 
 // A UI is one conversation. It is safe for concurrent use.
 type UI struct {
-	in  *os.File // nil or no terminal: nobody answers
-	err io.Writer
+	in    *os.File // nil or no terminal: nobody answers
+	err   io.Writer
+	relay func(prompt string) (string, error) // nil, or who is asked for passphrases instead
 
 	mu       sync.Mutex
 	answers  *bufio.Reader
@@ -69,6 +70,12 @@ func New(in io.Reader, err io.Writer) *UI {
 		u.answers = bufio.NewReader(f)
 	}
 	return u
+}
+
+// NewRelay returns a UI that writes messages to err and has passphrases asked for by another process, which relay speaks
+// to. It returns ErrNoTerminal if that one has none either.
+func NewRelay(err io.Writer, relay func(prompt string) (string, error)) *UI {
+	return &UI{err: err, relay: relay, interval: 5 * time.Second}
 }
 
 // IsTerminal reports whether a reader or writer is a terminal.
@@ -134,6 +141,9 @@ func (u *UI) Line(ctx context.Context, prompt string) (string, error) {
 
 // Passphrase asks for a passphrase, which is not shown. Without a terminal it returns ErrNoTerminal.
 func (u *UI) Passphrase(ctx context.Context, prompt string) (string, error) {
+	if u.relay != nil {
+		return u.relay(prompt)
+	}
 	pass, err := u.ask(ctx, prompt, func() (string, error) {
 		pass, err := term.ReadPassword(int(u.in.Fd()))
 		return string(pass), err
