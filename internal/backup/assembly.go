@@ -99,9 +99,13 @@ func (a *assembly) add(e *entry) {
 		a.list(e, StatusError)
 		return
 	}
+	if e.attrErr != nil {
+		a.stats.Warnings++
+		a.Warn(e.path, e.attrErr)
+	}
 	a.count(e)
 	a.list(e, e.storedStatus())
-	if a.Known != nil && e.file != "" {
+	if a.Known != nil && e.file != "" && e.attrErr == nil {
 		a.Known.Remember(e.file, e.info, e.item)
 	}
 	if err := a.items.Add(e.item); err != nil {

@@ -84,12 +84,16 @@ type Options struct {
 
 	Selection
 
+	// NumericOwner stores the numbers of owners alone, without their names.
+	NumericOwner bool
+
 	// Skip are directories to leave out with all that is in them, as the repository itself. Skipped is told of each.
 	Skip    []fsmeta.FileID
 	Skipped func(path string)
 	// List, if not nil, is told what becomes of each entry, in order, and by the goroutine that calls Warn.
 	List func(Listed)
-	// Warn is told of each entry that is not stored, in order. It is called by one goroutine at a time.
+	// Warn is told of each entry that is not stored, or not with all its attributes, in order. It is called by one
+	// goroutine at a time.
 	Warn func(path string, err error)
 	// Progress, if not nil, counts along.
 	Progress *Progress
@@ -130,7 +134,7 @@ type Stats struct {
 	Others   int64 // symbolic links, devices, FIFOs
 	Bytes    int64 // of content, each file whole
 	Chunks   int64 // of content, each use counted
-	Warnings int64 // entries that are not stored
+	Warnings int64 // entries that are not stored, or not with all their attributes
 
 	NewChunks int64 // chunks that were not in the repository before, the archive's own records included
 	NewBytes  int64 // their size as stored
@@ -238,7 +242,7 @@ type pipeline struct {
 
 func (p *pipeline) run(ctx context.Context, a *assembly) error {
 	var walking, reading, sealing sync.WaitGroup
-	w := walker{pipeline: p, links: map[fsmeta.FileID]string{}}
+	w := walker{pipeline: p, owners: fsmeta.Owners{Numeric: p.NumericOwner}, links: map[fsmeta.FileID]string{}}
 	walking.Go(func() {
 		w.run(ctx)
 		close(p.files)

@@ -47,6 +47,7 @@ func (m *memory) Lookup(path string, info *fsmeta.Info, it *archive.Item) (known
 	}
 	m.same++
 	it.HasChunks, it.Chunks = true, r.item.Chunks
+	it.Xattrs, it.ACLAccess = r.item.Xattrs, r.item.ACLAccess
 	return true, true
 }
 

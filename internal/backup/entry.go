@@ -16,6 +16,7 @@ type entry struct {
 	path    string // for messages
 	file    string // absolute
 	err     error  // why it cannot be stored
+	attrErr error  // what could not be read of its attributes; it is stored nevertheless
 	leftOut *leftOut
 	stdin   bool // it is the standard input
 	item    *archive.Item
@@ -94,7 +95,7 @@ func (e *entry) stored() (it archive.Item, chunks []archive.Chunk) {
 }
 
 // maxChunks is how many chunks an item can have and still be read again, with room for all else that is in it.
-const maxChunks = (archive.MaxItemSize - 1<<20) / 45
+const maxChunks = (archive.MaxItemSize - fsmeta.MaxAttrs - 2<<20) / 45
 
 // complete puts the chunks into the item, or notes why that cannot be done.
 func (e *entry) complete() {

@@ -15,7 +15,9 @@ type reader struct {
 	owners  fsmeta.Owners
 }
 
-func newReader(p *pipeline) *reader { return &reader{pipeline: p, chunker: chunker.New(p.seed)} }
+func newReader(p *pipeline) *reader {
+	return &reader{pipeline: p, chunker: chunker.New(p.seed), owners: fsmeta.Owners{Numeric: p.NumericOwner}}
+}
 
 func (r *reader) run(ctx context.Context) {
 	for e := range r.files {
@@ -55,6 +57,8 @@ func (r *reader) tryFile(ctx context.Context, e *entry) (bool, error) {
 	if e.shared != nil && *e.shared != before.FileID {
 		return false, nil // and later names of the file would become names of this one
 	}
+	item := fsmeta.NewItem(e.item.Path, before, &r.owners)
+	e.attrErr = fsmeta.ReadAttrs(e.dir, e.name, f, item, &r.owners)
 	// One that grows without end is noticed by the first byte.
 	n, err := r.cut(ctx, e, io.LimitReader(fsmeta.Reader(f), before.Size+1))
 	if err != nil {
@@ -64,7 +68,7 @@ func (r *reader) tryFile(ctx context.Context, e *entry) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	e.set(fsmeta.NewItem(e.item.Path, before, &r.owners), before)
+	e.set(item, before)
 	return n == before.Size && before.SameContent(after), nil
 }
 

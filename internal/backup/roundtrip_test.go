@@ -597,3 +597,35 @@ func TestAFolderBehindOneThatCannotBeReadIsStored(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestTheListOfAnUnchangedFileHasTheNamesOfNow(t *testing.T) {
+	dir, s, known := t.TempDir(), newMemStore(), new(memory)
+	write(t, dir+"/file", []byte("content"), 0o640, time.Unix(1, 0))
+	const list = "\x02\x00\x00\x00" + // for the owner, root, the group, the mask and others
+		"\x01\x00\x06\x00\xff\xff\xff\xff" + "\x02\x00\x04\x00\x00\x00\x00\x00" + "\x04\x00\x04\x00\xff\xff\xff\xff" +
+		"\x10\x00\x04\x00\xff\xff\xff\xff" + "\x20\x00\x00\x00\xff\xff\xff\xff"
+	if err := unix.Setxattr(dir+"/file", "system.posix_acl_access", []byte(list), 0); err != nil {
+		t.Skipf("the file system of %s has no access control lists: %v", dir, err)
+	}
+	cat := newCatalog(t, s, newKey(t))
+	for name, numeric := range map[string]bool{"names": false, "numbers": true} {
+		opts := backup.Options{Name: name, Dir: dir, Paths: []string{"file"}, Known: known, NumericOwner: numeric}
+		_, err := backup.Run(t.Context(), s, cat, opts)
+		must(t, err)
+		a, err := cat.Archive(t.Context(), name)
+		must(t, err)
+		for it, err := range cat.Items(t.Context(), a) {
+			must(t, err)
+			want := "user::rw-\nuser:root:r--:0\ngroup::r--\nmask::r--\nother::---"
+			if numeric {
+				want = "user::rw-\nuser:0:r--:0\ngroup::r--\nmask::r--\nother::---"
+			}
+			if it.ACLAccess == nil || *it.ACLAccess != want || (it.User == nil) != numeric || len(it.Chunks) != 1 {
+				t.Errorf("%s: %+v", name, *it)
+			}
+		}
+	}
+	if known.same != 1 {
+		t.Errorf("%d files were unchanged", known.same)
+	}
+}

@@ -17,6 +17,7 @@ type walker struct {
 	*pipeline
 	owners fsmeta.Owners
 	links  map[fsmeta.FileID]string // the first name of files that have several
+	trail  fsmeta.Trail             // of the directories that it is in
 
 	root    *root            // whose walk it is
 	device  *uint64          // on which the root is; nil: not yet known
@@ -200,11 +201,11 @@ func (w *walker) visit(ctx context.Context, parent *fsmeta.Dir, name, path strin
 	case fsmeta.TypeRegular:
 		w.visitFile(ctx, parent, name, path, e, info)
 	case fsmeta.TypeSymlink:
-		e.item = w.newItem(path, info)
+		w.describe(e, parent, name, path, info)
 		e.item.Source, e.err = parent.Readlink(name)
 		w.order <- e
 	case fsmeta.TypeChar, fsmeta.TypeBlock, fsmeta.TypeFIFO:
-		e.item = w.newItem(path, info)
+		w.describe(e, parent, name, path, info)
 		w.order <- e
 	case fsmeta.TypeSocket: // nothing of it would outlive the program behind it
 		w.leave(e, &leftOut{reason: "a socket"})
@@ -218,19 +219,24 @@ func (w *walker) newItem(path string, info *fsmeta.Info) *archive.Item {
 	return fsmeta.NewItem(path, info, &w.owners)
 }
 
+// describe makes the item of an entry, with its attributes.
+func (w *walker) describe(e *entry, d *fsmeta.Dir, name, path string, info *fsmeta.Info) {
+	e.item = w.newItem(path, info)
+	e.attrErr = fsmeta.ReadAttrs(d, name, nil, e.item, &w.owners)
+}
+
 func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path string, e *entry) {
 	// A directory that cannot be read is stored all the same, as what is known of it is true.
 	d, openErr := parent.OpenDir(name)
 	if openErr == nil {
-		defer d.Release()
+		w.trail.Enter(d)
+		defer w.trail.Leave()
 	}
-	var info *fsmeta.Info
-	var err error
-	if openErr == nil {
-		info, err = d.Lstat(".")
-	} else {
-		info, err = parent.Lstat(name)
+	self, selfName := d, "."
+	if openErr != nil {
+		self, selfName = parent, name
 	}
+	info, err := self.Lstat(selfName)
 	if err != nil || info.Type() != fsmeta.TypeDir {
 		if e.err = err; err == nil {
 			e.err = openErr
@@ -241,7 +247,7 @@ func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path st
 	if w.skipped(e, info) || w.elsewhere(e, info) || openErr == nil && w.isCache(e, d) {
 		return
 	}
-	e.item = w.newItem(path, info)
+	w.describe(e, self, selfName, path, info)
 	dirPath := e.path
 	w.order <- e
 	if w.flat {
@@ -261,6 +267,10 @@ func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path st
 		if path != "." {
 			child = path + "/" + n
 		}
+		if d, err = w.trail.Dir(); err != nil {
+			w.order <- &entry{path: dirPath, err: err}
+			return
+		}
 		w.visit(ctx, d, n, child)
 	}
 }
@@ -270,6 +280,7 @@ func (w *walker) visitFile(ctx context.Context, parent *fsmeta.Dir, name, path s
 	if info.Nlink > 1 {
 		e.shared = &info.FileID
 		if first, ok := w.links[info.FileID]; ok {
+			w.describe(e, parent, name, path, info)
 			e.item.Source = first
 			w.order <- e
 			return
@@ -280,7 +291,7 @@ func (w *walker) visitFile(ctx context.Context, parent *fsmeta.Dir, name, path s
 		w.order <- e
 		return
 	}
-	if w.Known != nil && w.unchanged(ctx, e) {
+	if w.Known != nil && w.unchanged(ctx, parent, name, e) {
 		w.order <- e
 		return
 	}
@@ -291,7 +302,7 @@ func (w *walker) visitFile(ctx context.Context, parent *fsmeta.Dir, name, path s
 }
 
 // unchanged reports whether a file is as a former backup has met it, and completes its item if so.
-func (w *walker) unchanged(ctx context.Context, e *entry) bool {
+func (w *walker) unchanged(ctx context.Context, parent *fsmeta.Dir, name string, e *entry) bool {
 	var err error
 	if e.file, err = filepath.Abs(e.path); err != nil {
 		return false // which costs time alone
@@ -305,8 +316,14 @@ func (w *walker) unchanged(ctx context.Context, e *entry) bool {
 	if err != nil {
 		w.fail(fmt.Errorf("look for the chunks of %q: %w", e.path, err))
 	}
-	if e.reused {
+	if !e.reused {
+		return false
+	}
+	if it.ACLAccess != nil || it.ACLDefault != nil { // names in it may have changed, or not be wanted
+		w.describe(e, parent, name, it.Path, e.info)
+		e.item.HasChunks, e.item.Chunks = true, it.Chunks
+	} else {
 		e.item = &it
 	}
-	return e.reused
+	return true
 }

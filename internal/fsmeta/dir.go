@@ -1,4 +1,5 @@
-// Package fsmeta reads and restores what a file system keeps of a file beside its content.
+// Package fsmeta reads and restores what a file system keeps of a file beside its content: owner, permissions and times,
+// extended attributes, access control lists, flags, device numbers.
 //
 // All of it works on the entries of an open directory, and a symbolic link in the name of an entry is never followed:
 // whoever walks down from one [Dir] to the next cannot be led out of the tree, whatever is exchanged under it
@@ -24,9 +25,10 @@ import (
 // It is safe for concurrent use, and is closed when as many have released it as have retained it; who opened it
 // counts as one.
 type Dir struct {
-	file *os.File
-	fd   int
-	refs atomic.Int32
+	file   *os.File
+	fd     int
+	search bool // it was not opened for reading
+	refs   atomic.Int32
 }
 
 // OpenDir opens the directory at a path, of which symbolic links are followed.
@@ -55,7 +57,7 @@ func openDir(at int, name, path string, flags int) (*Dir, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	d := &Dir{file: os.NewFile(uintptr(fd), path), fd: fd}
+	d := &Dir{file: os.NewFile(uintptr(fd), path), fd: fd, search: flags&openSearch != 0}
 	d.refs.Store(1)
 	return d, nil
 }
@@ -131,12 +133,12 @@ func (d *Dir) Names() ([]string, error) { return d.file.Readdirnames(-1) }
 
 // Lstat returns what there is to know about an entry.
 func (d *Dir) Lstat(name string) (*Info, error) {
-	var st unix.Stat_t
-	err := d.do("lstat", name, func() error { return unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	if err != nil {
-		return nil, err
-	}
-	return newInfo(&st), nil
+	var info *Info
+	err := d.do("lstat", name, func() (err error) {
+		info, err = statAt(d.fd, name)
+		return err
+	})
+	return info, err
 }
 
 // Open opens an entry for reading. It does not wait for the writer of a FIFO.

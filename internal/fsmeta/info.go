@@ -1,9 +1,8 @@
 package fsmeta
 
 import (
+	"cmp"
 	"os"
-
-	"golang.org/x/sys/unix"
 
 	"garret/internal/archive"
 )
@@ -38,45 +37,33 @@ type Info struct {
 	Size     int64
 	MTime    archive.Nanos
 	CTime    archive.Nanos
-}
-
-func newInfo(st *unix.Stat_t) *Info {
-	// The fields have other types on other systems. Device numbers that are signed must not become huge.
-	return &Info{
-		FileID: FileID{Dev: uint64(st.Dev), Ino: uint64(st.Ino)},
-		Mode:   uint32(st.Mode),
-		Nlink:  uint64(st.Nlink),
-		UID:    st.Uid,
-		GID:    st.Gid,
-		Rdev:   deviceNumber(st),
-		Size:   st.Size,
-		MTime:  nanos(st.Mtim),
-		CTime:  nanos(st.Ctim),
-	}
-}
-
-func nanos(ts unix.Timespec) archive.Nanos {
-	return archive.Nanos{Sec: int64(ts.Sec), Nsec: uint32(ts.Nsec)}
+	Flags    uint64 // those of BSD, whatever the system; 0 where it does not tell them
 }
 
 // Fstat returns what there is to know about an open file.
 func Fstat(f *os.File) (*Info, error) {
-	fi, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var st unix.Stat_t
-	var statErr error
-	err = fi.Control(func(fd uintptr) {
-		statErr = retry(func() error { return unix.Fstat(int(fd), &st) })
+	var info *Info
+	err := control(f, "stat", func(fd int) (err error) {
+		info, err = statFD(fd)
+		return err
 	})
-	if err == nil {
-		err = statErr
-	}
+	return info, err
+}
+
+// control runs a system call on an open file.
+func control(f *os.File, op string, call func(fd int) error) error {
+	conn, err := f.SyscallConn()
 	if err != nil {
-		return nil, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+		return err
 	}
-	return newInfo(&st), nil
+	var callErr error
+	err = conn.Control(func(fd uintptr) {
+		callErr = retry(func() error { return call(int(fd)) })
+	})
+	if err = cmp.Or(err, callErr); err != nil {
+		return &os.PathError{Op: op, Path: f.Name(), Err: err}
+	}
+	return nil
 }
 
 // Type returns the type bits of the mode.

@@ -8,3 +8,5 @@ const openSearch = unix.O_SEARCH
 func mknodat(fd int, name string, mode uint32, rdev uint64) error {
 	return unix.Mknodat(fd, name, mode, rdev)
 }
+
+func deviceNumber(st *unix.Stat_t) uint64 { return st.Rdev }
