@@ -93,6 +93,7 @@ from there.`,
 	cmd.Flags().BoolVarP(&stats, "stats", "s", false, "print what was stored")
 	cmd.Flags().VarP(newSeconds(&o.Checkpoint, checkpointInterval), "checkpoint-interval", "c",
 		"commit what is stored so far this often; 0: never")
+	cmd.Flags().BoolVar(&o.NumericOwner, "numeric-owner", false, "store users and groups by number alone")
 	cmd.Flags().BoolVar(&o.readAll, "no-files-cache", false, "read files that look unchanged too")
 	return cmd
 }

@@ -24,13 +24,18 @@ type excludes struct {
 }
 
 func (e *excludes) add(cmd *cobra.Command) {
+	e.addPatterns(cmd)
+	cmd.Flags().BoolVar(&e.caches, "exclude-caches", false,
+		"leave out folders with a CACHEDIR.TAG, which programs put where what is in it can be made again")
+}
+
+// addPatterns adds those that decide by the path alone.
+func (e *excludes) addPatterns(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringArrayVarP(&e.patterns, "exclude", "e", nil,
 		"leave out what matches this `PATTERN`, see \"garret help patterns\"; may be given several times")
 	flags.StringArrayVar(&e.files, "exclude-from", nil,
 		"leave out what matches a pattern in this `FILE`, one a line; - is standard input; may be given several times")
-	flags.BoolVar(&e.caches, "exclude-caches", false,
-		"leave out folders with a CACHEDIR.TAG, which programs put where what is in it can be made again")
 }
 
 // set says in s what is to be left out.

@@ -4,20 +4,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"unicode/utf8"
 
+	"garret/internal/archive"
 	"garret/repository"
 )
 
 // readAhead is how many chunks of a file are fetched at a time. They have 64 KiB or so, at most 10 MiB.
 const readAhead = 4
 
-// write writes a regular file. One that is not finished is removed, and one that is damaged named so; what had its name
-// before is then still there.
-func (r *run) write(ctx context.Context, j job) (err error) {
+// do writes a regular file, or only reads it.
+func (r *run) do(ctx context.Context, j job) error {
+	if r.DryRun {
+		damage, err := r.content(ctx, nothing{}, j.item)
+		return errors.Join(err, isDamaged(damage))
+	}
+	return r.writeFile(j, func(f *os.File) (damage, err error) {
+		out := r.newOutput(f)
+		if damage, err = r.content(ctx, out, j.item); err == nil {
+			err = out.finish()
+		}
+		return damage, err
+	})
+}
+
+// isDamaged makes an error of what is lost of a file, if anything is.
+func isDamaged(damage error) error {
+	if damage == nil {
+		return nil
+	}
+	return fmt.Errorf("is damaged: %w", damage)
+}
+
+// writeFile makes a regular file, of which content writes the content. One that is not finished is removed, and one that
+// is damaged named so; what had its name before is then still there.
+func (r *run) writeFile(j job, content func(f *os.File) (damage, err error)) (err error) {
 	var f *os.File
 	name, err := makeBeside(j.dir, j.name, func(name string) (err error) {
 		f, err = j.dir.Create(name)
@@ -27,13 +50,16 @@ func (r *run) write(ctx context.Context, j job) (err error) {
 		r.setBroken(j)
 		return err
 	}
-	damage, err := r.content(ctx, f, j)
+	damage, err := content(f)
 	if err != nil {
 		f.Close()
 		r.setBroken(j)
 		return errors.Join(err, j.dir.Remove(name, false))
 	}
 	err = r.restorer.Restore(j.dir, name, f, j.item)
+	if damage == nil {
+		err = errors.Join(err, r.willLock(f, j.item))
+	}
 	if closeErr := f.Close(); closeErr != nil { // some file systems say only now that they are full
 		r.setBroken(j)
 		return errors.Join(err, closeErr, j.dir.Remove(name, false))
@@ -42,7 +68,7 @@ func (r *run) write(ctx context.Context, j job) (err error) {
 		r.setBroken(j)
 		aside, asideErr := setAside(j, name)
 		if asideErr != nil {
-			return errors.Join(fmt.Errorf("is damaged: %w", damage), err, asideErr)
+			return errors.Join(isDamaged(damage), err, asideErr)
 		}
 		return errors.Join(fmt.Errorf("is damaged, and restored as %q: %w", aside, damage), err)
 	}
@@ -96,10 +122,10 @@ func shorten(name string, n int) string {
 	return name[:n]
 }
 
-// content writes the chunks of a file. It returns what is lost of it, and the error that keeps it from going on.
-func (r *run) content(ctx context.Context, f *os.File, j job) (damage, err error) {
-	chunks := j.item.Chunks
-	var offset, end int64 // of the chunk at hand; of the file
+// content passes on the chunks of a file. It returns what is lost of it, and the error that keeps it from going on.
+func (r *run) content(ctx context.Context, out output, it *archive.Item) (damage, err error) {
+	chunks := it.Chunks
+	var offset int64 // of the chunk at hand
 	i := 0
 	for data, err := range r.catalog.Read(ctx, len(chunks), func(i int) repository.ID { return chunks[i].ID }, readAhead) {
 		c := chunks[i]
@@ -109,14 +135,13 @@ func (r *run) content(ctx context.Context, f *os.File, j job) (damage, err error
 		}
 		switch {
 		case err == nil:
-			if _, err := f.Write(data); err != nil {
+			if _, err := out.Write(data); err != nil {
 				return damage, err
 			}
 			r.Progress.Bytes.Add(int64(len(data)))
-			end = offset + int64(c.Size)
 		case lost(err):
 			damage = addDamage(damage, &DamageError{Offset: offset, Size: int64(c.Size), Err: err})
-			if _, err := f.Seek(int64(c.Size), io.SeekCurrent); err != nil {
+			if err := out.zeros(int64(c.Size)); err != nil {
 				return damage, err
 			}
 		default:
@@ -124,11 +149,6 @@ func (r *run) content(ctx context.Context, f *os.File, j job) (damage, err error
 			return damage, err
 		}
 		offset += int64(c.Size)
-	}
-	if offset != end {
-		if err := f.Truncate(offset); err != nil {
-			return damage, err
-		}
 	}
 	r.mu.Lock()
 	r.stats.Bytes += offset

@@ -2,7 +2,8 @@
 //
 // The items come in order. Directories, links and nodes are made as they come; regular files go through a bounded
 // queue to as many goroutines as there are processors, each of which fetches the chunks of its file ahead and writes
-// them in order. Hard links wait until all files are there, and what directories have beside their entries comes last.
+// them in order. Hard links wait until all files are there; then come the flags that forbid to change files, and last
+// what directories have beside their entries.
 //
 // The target itself gets the metadata that the archive has for it only if it was empty before: an archive of "." must
 // not close a folder in which there is more.
@@ -16,13 +17,16 @@
 package restore
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,7 +36,6 @@ import (
 	"garret/internal/archive"
 	"garret/internal/catalog"
 	"garret/internal/fsmeta"
-	"garret/repository"
 )
 
 // DamagedSuffix is what the name of a file gets of which something is lost.
@@ -42,8 +45,22 @@ const DamagedSuffix = ".damaged"
 type Options struct {
 	Target string                 // an existing directory
 	Match  func(path string) bool // which items; nil: all
+	// Strip is how many names are cut off at the beginning of each path. What has no more than these is left out.
+	Strip int
+	// NumericOwner gives files to the numbers in the archive, whoever has them here; else names come first.
+	NumericOwner bool
+	// Sparse makes holes of the blocks of a file that are all zeros, which take no room.
+	Sparse bool
+	// DryRun reads and verifies everything, and writes nothing. There need not be a target.
+	DryRun bool
+	// Content, if not nil, gets the content of the files, one after another, in the order of the archive; nothing else is
+	// written. Zeros stand for what is lost. A file with several names comes once.
+	Content io.Writer
+
+	// Begin, if not nil, is told of each item that is going to be restored, in order.
+	Begin func(it *archive.Item)
 	// Warn is told of each item that could not be restored as it was, and with an empty path of items that are lost. It is
-	// called by one goroutine at a time.
+	// called by one goroutine at a time, and so is Begin.
 	Warn func(path string, err error)
 	// Progress, if not nil, counts along.
 	Progress *Progress
@@ -96,17 +113,11 @@ func Run(ctx context.Context, cat *catalog.Catalog, a *archive.Archive, o Option
 	if o.Progress == nil {
 		o.Progress = new(Progress)
 	}
+	if o.Begin == nil {
+		o.Begin = func(*archive.Item) {}
+	}
 	if o.Warn == nil {
 		o.Warn = func(string, error) {}
-	}
-	target, err := fsmeta.OpenDir(o.Target)
-	if err != nil {
-		return nil, err
-	}
-	defer target.Release()
-	names, err := target.Names()
-	if err != nil {
-		return nil, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -115,17 +126,28 @@ func Run(ctx context.Context, cat *catalog.Catalog, a *archive.Archive, o Option
 		catalog:  cat,
 		archive:  a,
 		fail:     cancel,
-		restorer: fsmeta.Restorer{Owners: new(fsmeta.Owners)},
-		path:     walk{dirs: []*fsmeta.Dir{target}},
-		source:   walk{dirs: []*fsmeta.Dir{target}},
+		restorer: fsmeta.Restorer{Owners: &fsmeta.Owners{Numeric: o.NumericOwner}},
 		jobs:     make(chan job, 64),
 		writing:  newPaths(),
 		broken:   map[string]bool{},
-		fresh:    len(names) == 0,
+		locks:    map[string]lock{},
 	}
-	defer r.path.leave(0)
-	defer r.source.leave(0)
-	err = r.run(ctx)
+	if !r.nothing() {
+		target, err := fsmeta.OpenDir(o.Target)
+		if err != nil {
+			return nil, err
+		}
+		defer target.Release()
+		names, err := target.Names()
+		if err != nil {
+			return nil, err
+		}
+		r.fresh = len(names) == 0
+		r.path.top, r.source.top = target, target
+		defer r.path.leave(0)
+		defer r.source.leave(0)
+	}
+	err := r.run(ctx)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -139,19 +161,61 @@ type run struct {
 	archive  *archive.Archive
 	fail     context.CancelCauseFunc
 	restorer fsmeta.Restorer
-	path     walk // to the item at hand
-	source   walk // to what a hard link is another name of
+	path     way // to the item at hand
+	source   way // to what a hard link is another name of
 	jobs     chan job
 	writing  *paths
 	fresh    bool // the target was empty
 
-	gaps  int             // in the items
-	dirs  []*archive.Item // whose metadata is due
-	links []*archive.Item
+	gaps  int     // in the items
+	dirs  waiting // whose metadata is due
+	links waiting
 
 	mu     sync.Mutex
 	stats  Stats
 	broken map[string]bool // paths of files that are not there as a whole
+	locks  map[string]lock // by path
+}
+
+// waiting are items with which something is done in the end, in order. Of several with one path, as somebody may have made
+// them up without end, the last one counts.
+type waiting struct {
+	items []*archive.Item
+	at    map[string]int // where in items a path is
+}
+
+func (w *waiting) add(it *archive.Item) {
+	if i, ok := w.at[it.Path]; ok {
+		w.items[i] = it
+		return
+	}
+	if w.at == nil {
+		w.at = map[string]int{}
+	}
+	w.at[it.Path] = len(w.items)
+	w.items = append(w.items, it)
+}
+
+// nothing reports whether no file is made.
+func (r *run) nothing() bool { return r.DryRun || r.Content != nil }
+
+// place returns where in the target an item goes, nothing if it goes nowhere.
+func (r *run) place(path string) string {
+	for n := r.Strip; n > 0 && path != ""; n-- {
+		_, path, _ = strings.Cut(path, "/")
+	}
+	return path
+}
+
+// wanted reports whether an item is restored.
+func (r *run) wanted(path string) bool {
+	return (r.Match == nil || r.Match(path)) && (r.Strip == 0 || r.place(path) != "")
+}
+
+// A lock is a file with flags that forbid changes, which come when nothing more is to be changed.
+type lock struct {
+	item *archive.Item
+	id   fsmeta.FileID
 }
 
 // A job is to write a regular file.
@@ -167,25 +231,31 @@ func (r *run) run(ctx context.Context) error {
 		writing.Go(func() {
 			for j := range r.jobs {
 				if ctx.Err() == nil {
-					r.report(j.item, r.write(ctx, j))
+					r.report(j.item, r.do(ctx, j))
 				}
-				j.dir.Release()
-				r.writing.end(j.item.Path)
+				if j.dir != nil {
+					j.dir.Release()
+					r.writing.end(r.place(j.item.Path))
+				}
 			}
 		})
 	}
 	err := r.items(ctx)
 	close(r.jobs)
 	writing.Wait()
-	for _, it := range r.links {
-		if ctx.Err() != nil {
-			break
+	if r.nothing() {
+		err = cmp.Or(err, r.checkLinks(ctx))
+	} else {
+		r.makeLinks(ctx)
+	}
+	for _, l := range r.locks {
+		if err := r.lock(l); err != nil {
+			r.warn(l.item, err)
 		}
-		r.report(it, r.link(it))
 	}
 	// Times that are right are worth it even after an error: a second attempt has less to do.
-	for i := len(r.dirs) - 1; i >= 0; i-- {
-		r.report(r.dirs[i], r.finishDir(r.dirs[i]))
+	for _, it := range slices.Backward(r.dirs.items) {
+		r.report(it, r.finishDir(it))
 	}
 	return err
 }
@@ -235,27 +305,37 @@ func (r *run) items(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if r.Match != nil && !r.Match(it.Path) {
-			if s, ok := sources[it.Path]; ok {
-				s.item = it
+		if !r.wanted(it.Path) {
+			for _, name := range sources.found(it) {
+				r.start(ctx, name)
 			}
 			continue
 		}
-		if it.Mode&fsmeta.TypeMask == fsmeta.TypeRegular && it.Source != "" {
-			if s, ok := sources[it.Source]; ok && s.item != nil {
-				if s.path == "" { // the first of its names that is wanted gets the content
-					s.path = it.Path
-					it.HasChunks, it.Chunks, it.Source = true, s.item.Chunks, ""
-				} else {
-					it.Source = s.path
-				}
+		if isLink(it) {
+			if s := sources[it.Source]; s != nil && !s.give(it) {
+				continue
 			}
 		}
-		if err := r.item(it); err != nil {
-			r.report(it, err)
-		}
+		r.start(ctx, it)
+	}
+	for _, it := range sources.waiting() {
+		r.report(it, fmt.Errorf("is another name of %q, which is not in the archive", it.Source))
 	}
 	return nil
+}
+
+// start does with an item what is to be done now.
+func (r *run) start(ctx context.Context, it *archive.Item) {
+	r.mu.Lock()
+	r.Begin(it)
+	r.mu.Unlock()
+	do := r.item
+	if r.nothing() {
+		do = r.read
+	}
+	if err := do(ctx, it); err != nil {
+		r.report(it, err)
+	}
 }
 
 // gap tells that some items are lost.
@@ -267,36 +347,41 @@ func (r *run) gap(err error) {
 	r.Warn("", fmt.Errorf("some files are lost: %w", err))
 }
 
-// A missingSource is a file that is not wanted itself, but under other names that come later.
-type missingSource struct {
-	item *archive.Item // once it has been met
-	path string        // where its content goes instead
-}
+var errNoContent = errors.New("has neither content nor the name of another file in the archive")
 
-// missingSources finds these files, which takes a look at all items.
-func (r *run) missingSources(ctx context.Context) (map[string]*missingSource, error) {
-	sources := map[string]*missingSource{}
-	if r.Match == nil {
-		return sources, nil
+// read reads the content of an item, if it has any, and makes nothing.
+func (r *run) read(ctx context.Context, it *archive.Item) error {
+	if _, err := split(r.place(it.Path)); err != nil {
+		return err
 	}
-	for it, err := range r.catalog.Items(ctx, r.archive) {
-		if lost(err) {
-			continue // which is told when the items are restored
+	if it.Mode&fsmeta.TypeMask == fsmeta.TypeRegular {
+		switch {
+		case it.Source != "":
+			r.links.add(it)
+			return nil
+		case !it.HasChunks:
+			return errNoContent
+		case r.Content == nil:
+			r.jobs <- job{item: it}
+			return nil
 		}
+		damage, err := r.content(ctx, stream{r.Content}, it)
 		if err != nil {
-			return nil, err
+			r.fail(err)
 		}
-		if it.Mode&fsmeta.TypeMask == fsmeta.TypeRegular && it.Source != "" && r.Match(it.Path) && !r.Match(it.Source) {
-			sources[it.Source] = &missingSource{}
+		if err := errors.Join(err, isDamaged(damage)); err != nil {
+			return err
 		}
 	}
-	return sources, nil
+	r.report(it, nil)
+	return nil
 }
 
 // item makes what an item is of, or sees to it that it is made later.
-func (r *run) item(it *archive.Item) error {
-	r.writing.await(it.Path)
-	parent, name, err := r.path.to(it.Path)
+func (r *run) item(_ context.Context, it *archive.Item) error {
+	path := r.place(it.Path)
+	r.writing.await(path)
+	parent, name, err := r.path.to(path, true)
 	if err != nil {
 		return err
 	}
@@ -313,17 +398,17 @@ func (r *run) item(it *archive.Item) error {
 		if err := makeDir(parent, name); err != nil {
 			return err
 		}
-		r.dirs = append(r.dirs, it)
+		r.dirs.add(it)
 		return nil
 	case fsmeta.TypeRegular:
 		if it.Source != "" {
-			r.links = append(r.links, it)
+			r.links.add(it)
 			return nil
 		}
 		if !it.HasChunks {
-			return errors.New("has neither content nor the name of another file in the archive")
+			return errNoContent
 		}
-		r.writing.begin(it.Path)
+		r.writing.begin(path)
 		r.jobs <- job{parent.Retain(), name, it}
 		return nil
 	case fsmeta.TypeSymlink:
@@ -409,93 +494,49 @@ func replace(d *fsmeta.Dir, temp, name string) error {
 	return nil
 }
 
-// link gives a file that has been written another name.
-func (r *run) link(it *archive.Item) error {
-	if r.broken[it.Source] {
-		return fmt.Errorf("is another name of %q, which is not whole", it.Source)
-	}
-	if it.Source == it.Path {
-		return errors.New("is another name of itself")
-	}
-	old, oldname, err := r.source.to(it.Source)
-	if err != nil {
-		return err
-	}
-	if r.gaps > 0 { // what has its name may have been there before
-		info, err := old.Lstat(oldname)
-		if err != nil {
-			return err
-		}
-		if info.Type() != fsmeta.TypeRegular || info.MTime.Sec != it.MTime.Sec {
-			return fmt.Errorf("is another name of %q, which is lost", it.Source)
-		}
-	}
-	parent, name, err := r.path.to(it.Path)
-	if err != nil {
-		return err
-	}
-	return replacing(parent, name, func(name string) error { return parent.Link(old, oldname, name) })
-}
-
 func (r *run) finishDir(it *archive.Item) error {
-	parent, name, err := r.path.to(it.Path)
+	parent, name, err := r.path.to(r.place(it.Path), true)
 	if err != nil {
 		return err
 	}
-	return r.restorer.Restore(parent, name, nil, it)
+	err = r.restorer.Restore(parent, name, nil, it)
+	if !fsmeta.Locks(it) {
+		return err
+	}
+	info, statErr := parent.Lstat(name)
+	if statErr == nil {
+		statErr = r.restorer.Lock(parent, name, info.FileID, it)
+	}
+	return errors.Join(err, statErr)
 }
 
-// A walk leads from the target down to an item. It remembers the way, as the next item is not far.
-type walk struct {
-	names []string
-	dirs  []*fsmeta.Dir // the target, and then one for each name
+// willLock remembers that a file, which has been written, is to be locked.
+func (r *run) willLock(f *os.File, it *archive.Item) error {
+	if !fsmeta.Locks(it) {
+		return nil
+	}
+	info, err := fsmeta.Fstat(f)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.locks[it.Path] = lock{it, info.FileID}
+	return nil
 }
 
-// to returns the directory of a path and the name in it, "." for the target itself. Directories on the way that do not
-// exist are made, for their owner alone; links on the way are not followed.
-func (w *walk) to(path string) (*fsmeta.Dir, string, error) {
-	if path == "." {
-		return w.dirs[0], ".", nil
+func (r *run) lock(l lock) error {
+	parent, name, err := r.path.to(r.place(l.item.Path), false)
+	if err != nil {
+		return err
 	}
-	names := strings.Split(path, "/")
-	for _, n := range names {
-		if n == "" || n == "." || n == ".." {
-			return nil, "", errors.New("is not a path that stays in the target")
-		}
-	}
-	names, last := names[:len(names)-1], names[len(names)-1]
-	common := 0
-	for common < min(len(names), len(w.names)) && names[common] == w.names[common] {
-		common++
-	}
-	w.leave(common)
-	for _, n := range names[common:] {
-		d := w.dirs[len(w.dirs)-1]
-		next, err := d.OpenDir(n)
-		if errors.Is(err, fs.ErrNotExist) {
-			if err = d.Mkdir(n); err == nil {
-				next, err = d.OpenDir(n)
-			}
-		}
-		if err != nil {
-			return nil, "", err
-		}
-		w.names = append(w.names, n)
-		w.dirs = append(w.dirs, next)
-	}
-	return w.dirs[len(w.dirs)-1], last, nil
+	return r.restorer.Lock(parent, name, l.id, l.item)
 }
 
-// leave goes up again until as many names are left.
-func (w *walk) leave(depth int) {
-	for len(w.names) > depth {
-		w.names = w.names[:len(w.names)-1]
-		w.dirs[len(w.dirs)-1].Release()
-		w.dirs = w.dirs[:len(w.dirs)-1]
-	}
-}
-
-// lost reports whether an error of the catalog concerns one object alone.
-func lost(err error) bool {
-	return errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity)
+// warn tells of something about an item that has been counted already, or will not be.
+func (r *run) warn(it *archive.Item, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.Warnings++
+	r.Warn(it.Path, err)
 }
