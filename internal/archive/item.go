@@ -36,20 +36,29 @@ func (n Nanos) Time() time.Time { return time.Unix(n.Sec, int64(n.Nsec)).UTC() }
 // An Item is one file, directory, link or other thing in an archive. Strings hold the bytes as the system has them,
 // UTF-8 or not.
 type Item struct {
-	Path       string
-	Mode       uint32 // st_mode: type and permissions
-	UID, GID   uint32
-	User       *string // the owner's name; nil where there is none
-	Group      *string
-	MTime      Nanos
-	HasChunks  bool // whether the item has content, as regular files do, hard links apart
-	Chunks     []Chunk
-	Source     string            // a symbolic link's target, or the path of the item that a hard link is another name of
-	Rdev       *uint64           // the number of a device
-	Xattrs     map[string][]byte // not written if it is empty
-	ACLAccess  *string           // nil where there is no extended ACL
-	ACLDefault *string
-	BSDFlags   *uint64
+	Path      string
+	Mode      uint32 // st_mode: type and permissions
+	UID, GID  uint32
+	User      *string // the owner's name; nil where there is none
+	Group     *string
+	MTime     Nanos
+	HasChunks bool // whether the item has content, as regular files do, hard links apart
+	Chunks    []Chunk
+	// ChunksHealthy is nil, or the chunks as they were before a repair put zeros in the place of lost ones: as many as
+	// Chunks, and different from these where something is lost.
+	ChunksHealthy []Chunk
+	Source        string            // a symbolic link's target, or the path of the item that a hard link is another name of
+	Rdev          *uint64           // the number of a device
+	Xattrs        map[string][]byte // not written if it is empty
+	ACLAccess     *string           // nil where there is no extended ACL
+	ACLDefault    *string
+	BSDFlags      *uint64
+	Unknown       map[string][]byte // keys of other programs, and their values in msgpack; kept as they were read
+}
+
+// Patched reports whether a part of the content is lost, and zeros stand in its place.
+func (it *Item) Patched() bool {
+	return len(it.ChunksHealthy) == len(it.Chunks) && !slices.Equal(it.ChunksHealthy, it.Chunks)
 }
 
 // The keys of an item. They are wire format.
@@ -58,6 +67,7 @@ const (
 	keyACLDefault = "acl_default"
 	keyBSDFlags   = "bsdflags"
 	keyChunks     = "chunks"
+	keyHealthy    = "chunks_healthy"
 	keyGID        = "gid"
 	keyGroup      = "group"
 	keyMode       = "mode"
@@ -70,14 +80,17 @@ const (
 	keyXattrs     = "xattrs"
 )
 
+// maxUnknown is how many keys of other programs an item keeps: empty ones would take far more memory than the record.
+const maxUnknown = 100
+
 // AppendItem appends the item's record to dst. Chunks are written if there are any or HasChunks is set, Source if it is not
-// empty, and what is a pointer if it is not nil, save for User and Group, which are written always.
+// empty, and what is a pointer if it is not nil, save for User and Group, which are written always. Unknown comes last.
 func AppendItem(dst []byte, it *Item) []byte {
 	hasChunks := it.HasChunks || len(it.Chunks) > 0
-	n := 7
+	n := 7 + len(it.Unknown)
 	for _, has := range []bool{
-		it.ACLAccess != nil, it.ACLDefault != nil, it.BSDFlags != nil, hasChunks, it.Rdev != nil, it.Source != "",
-		len(it.Xattrs) > 0,
+		it.ACLAccess != nil, it.ACLDefault != nil, it.BSDFlags != nil, hasChunks, it.ChunksHealthy != nil, it.Rdev != nil,
+		it.Source != "", len(it.Xattrs) > 0,
 	} {
 		if has {
 			n++
@@ -94,15 +107,10 @@ func AppendItem(dst []byte, it *Item) []byte {
 		b = rawpack.AppendUint(rawpack.AppendRaw(b, keyBSDFlags), *it.BSDFlags)
 	}
 	if hasChunks {
-		b = rawpack.AppendRaw(b, keyChunks)
-		b = rawpack.AppendArrayHeader(b, len(it.Chunks))
-		for i := range it.Chunks {
-			c := &it.Chunks[i]
-			b = rawpack.AppendArrayHeader(b, 3)
-			b = rawpack.AppendRaw(b, c.ID[:])
-			b = rawpack.AppendUint(b, uint64(c.Size))
-			b = rawpack.AppendUint(b, uint64(c.CSize))
-		}
+		b = appendChunks(rawpack.AppendRaw(b, keyChunks), it.Chunks)
+	}
+	if it.ChunksHealthy != nil {
+		b = appendChunks(rawpack.AppendRaw(b, keyHealthy), it.ChunksHealthy)
 	}
 	b = rawpack.AppendUint(rawpack.AppendRaw(b, keyGID), uint64(it.GID))
 	b = appendOptional(rawpack.AppendRaw(b, keyGroup), it.Group)
@@ -128,6 +136,21 @@ func AppendItem(dst []byte, it *Item) []byte {
 				b = rawpack.AppendNil(b)
 			}
 		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(it.Unknown)) {
+		b = append(rawpack.AppendRaw(b, key), it.Unknown[key]...)
+	}
+	return b
+}
+
+func appendChunks(b []byte, chunks []Chunk) []byte {
+	b = rawpack.AppendArrayHeader(b, len(chunks))
+	for i := range chunks {
+		c := &chunks[i]
+		b = rawpack.AppendArrayHeader(b, 3)
+		b = rawpack.AppendRaw(b, c.ID[:])
+		b = rawpack.AppendUint(b, uint64(c.Size))
+		b = rawpack.AppendUint(b, uint64(c.CSize))
 	}
 	return b
 }
@@ -158,6 +181,8 @@ func DecodeItem(data []byte) (*Item, error) {
 			it.BSDFlags = new(r.Uint(math.MaxUint64))
 		case keyChunks:
 			it.HasChunks, it.Chunks = true, readChunks(r)
+		case keyHealthy:
+			it.ChunksHealthy = readChunks(r)
 		case keyGID:
 			it.GID = readOwner(r)
 		case keyGroup:
@@ -186,7 +211,12 @@ func DecodeItem(data []byte) (*Item, error) {
 				}
 			})
 		default:
-			r.Value()
+			if it.Unknown == nil {
+				it.Unknown = make(map[string][]byte)
+			}
+			if value := r.Value(); len(it.Unknown) < maxUnknown {
+				it.Unknown[string(key)] = bytes.Clone(value)
+			}
 		}
 	}
 	r.End()

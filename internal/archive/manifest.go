@@ -16,6 +16,7 @@
 //	acl_access, acl_default   text, only where there is an extended ACL
 //	bsdflags                  where the system has them
 //	chunks                    [[id [32], size, csize], ...], regular files only
+//	chunks_healthy            the same, as chunks was before a repair put zeros in the place of lost ones; only then
 //	gid, uid                  numbers
 //	group, user               text or nil
 //	mode                      st_mode
@@ -28,7 +29,7 @@
 //	xattrs                    {name: value}; an empty value is nil
 //
 // Decoding takes whatever it is given: it fails with an error that matches [repository.ErrIntegrity] and
-// allocates in proportion to the length of its input. Keys that it does not know are ignored.
+// allocates in proportion to the length of its input. Keys that it does not know are ignored; those of items are kept.
 package archive
 
 import (

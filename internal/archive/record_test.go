@@ -67,8 +67,9 @@ func fullItem() *Item {
 	return &Item{
 		Path: "a/b\xff", Mode: 0o100644, UID: 1, GID: math.MaxUint32, User: new("root"), MTime: Nanos{1, 2}, HasChunks: true,
 		Chunks: []Chunk{{repository.ID{1}, 2, 3}, {repository.ID{4}, math.MaxUint32, 0}}, Source: "x", Rdev: new(uint64(7)),
-		Xattrs:    map[string][]byte{"user.a": []byte("b"), "user.empty": nil},
-		ACLAccess: new("user::rw-"), ACLDefault: new(""), BSDFlags: new(uint64(1 << 40)),
+		ChunksHealthy: []Chunk{{repository.ID{1}, 2, 3}, {repository.ID{5}, 1, 1}},
+		Xattrs:        map[string][]byte{"user.a": []byte("b"), "user.empty": nil},
+		ACLAccess:     new("user::rw-"), ACLDefault: new(""), BSDFlags: new(uint64(1 << 40)),
 	}
 }
 
@@ -92,8 +93,13 @@ func TestItemOfTheNewerTypesAndWithUnknownKeysIsRead(t *testing.T) {
 	b, _ = msgp.AppendIntf(msgp.AppendString(b, "another"), map[string]any{"a": []any{1, nil}})
 	it, err := DecodeItem(b)
 	want := &Item{Path: strings.Repeat("p", 40), Mode: 0o100644, HasChunks: true, Chunks: []Chunk{{Size: 5, CSize: 6}}}
+	another, _ := msgp.AppendIntf(nil, map[string]any{"a": []any{1, nil}})
+	want.Unknown = map[string][]byte{"unknown": msgp.AppendFloat64(nil, 1), "another": another}
 	if diff := cmp.Diff(want, it); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
+	}
+	if again, err := DecodeItem(AppendItem(nil, it)); err != nil || !cmp.Equal(it, again) {
+		t.Errorf("written and read again it is %+v, %v", again, err)
 	}
 }
 
@@ -374,6 +380,36 @@ func TestItemOfManyChunksIsReadAtOnce(t *testing.T) {
 	it, ok, err := d.Next()
 	if !ok || err != nil || !slices.Equal(it.Chunks, want.Chunks) || d.Close() != nil {
 		t.Errorf("%v, %v, %d chunks", ok, err, len(it.Chunks))
+	}
+}
+
+func TestAfterGarbageTheItemsGoOn(t *testing.T) {
+	item := func(path string) []byte { return AppendItem(nil, &Item{Path: path, Mode: 0o100644}) }
+	stream := slices.Concat(item("a"), item("b"), []byte("\x05garbage\xff\x00"), item("c"), item("d"))
+	for size := 1; size <= len(stream); size++ {
+		var dec ItemDecoder
+		var got []string
+		failures := 0
+		for data := stream; len(data) > 0; data = data[min(size, len(data)):] {
+			dec.Feed(data[:min(size, len(data))])
+			for {
+				it, ok, err := dec.Next()
+				if err != nil {
+					if failures++; dec.InSync() {
+						t.Fatal("in sync after an error")
+					}
+					dec.Recover()
+					continue
+				}
+				if !ok {
+					break
+				}
+				got = append(got, it.Path)
+			}
+		}
+		if err := dec.Close(); err != nil || failures != 1 || !slices.Equal(got, []string{"a", "b", "c", "d"}) || dec.Buffered() > 0 {
+			t.Fatalf("in pieces of %d: %q, %d failures, %v, %d bytes left", size, got, failures, err, dec.Buffered())
+		}
 	}
 }
 

@@ -38,6 +38,27 @@ func (d *ItemDecoder) Skip() {
 	d.lost = true
 }
 
+// Recover goes on after an error of Next: the next item is the first thing behind where that one began that looks like an
+// item and is one.
+func (d *ItemDecoder) Recover() {
+	if d.err == nil {
+		return
+	}
+	d.err = nil
+	if d.start < len(d.buf) {
+		d.start, d.pos = d.start+1, d.pos+1
+	}
+	d.scan, d.scanned = rawpack.Scanner{}, 0
+	d.lost = true
+}
+
+// Buffered returns how many of the bytes that were fed belong to no item yet. InSync reports whether the next item begins
+// with the first of them, as it does unless a part of the stream is missing before.
+func (d *ItemDecoder) Buffered() int { return len(d.buf) - d.start }
+
+// InSync is explained with Buffered.
+func (d *ItemDecoder) InSync() bool { return !d.lost && d.err == nil }
+
 // seek moves start to where an item may begin, and reports whether there is such a place. If not, it leaves what may be
 // the beginning of one.
 func (d *ItemDecoder) seek() bool {
@@ -55,7 +76,7 @@ func (d *ItemDecoder) seek() bool {
 // How many keys an item has, and how it can go on after their number. Each is followed by a test of the next byte.
 const (
 	minItemKeys = 7
-	maxItemKeys = 14
+	maxItemKeys = 15
 )
 
 var itemHeads = []struct {
@@ -66,6 +87,7 @@ var itemHeads = []struct {
 	{"\xab" + keyACLDefault, isRawOrNil},
 	{"\xa8" + keyBSDFlags, isInt},
 	{"\xa6" + keyChunks + "\x90\xa3" + keyGID, isInt},
+	{"\xa6" + keyChunks + "\x90\xae" + keyHealthy, isArray},
 	{"\xa3" + keyGID, isInt},
 }
 
@@ -106,6 +128,8 @@ func beginsItem(data []byte) (begins, known bool) {
 	}
 	return false, known
 }
+
+func isArray(lead byte) bool { return lead&0xf0 == 0x90 || lead == 0xdc || lead == 0xdd }
 
 func isInt(lead byte) bool { return lead < 0x80 || lead >= 0xe0 || lead >= 0xcc && lead <= 0xd3 }
 
