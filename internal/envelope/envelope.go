@@ -219,6 +219,9 @@ func NonceEnd(env []byte) uint64 {
 	return end
 }
 
+// Overhead is the number of bytes by which an envelope that is encrypted is longer than its compressed data.
+const Overhead = headerSize
+
 // blocksOf returns how many counter values so many bytes of ciphertext use.
 func blocksOf(n int) uint64 { return (uint64(n) + aes.BlockSize - 1) / aes.BlockSize }
 
