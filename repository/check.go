@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync"
+	"time"
 
 	"garret/repository/segment"
 )
@@ -21,6 +22,14 @@ type CheckOptions struct {
 	Confirm func(*Report) bool
 	// Progress, if not nil, is called after each segment that was read.
 	Progress func(done, total int)
+
+	// From is the first segment to read, and Until, if not zero, when to stop reading: a check can be done in parts, each
+	// of which begins with Report.Next of the one before. That stays right when segments are compacted or written
+	// meanwhile, as what is new is always behind. A part verifies the entries of its segments and that the objects are
+	// there that the index has in them, but not that the index knows of all there are. At least one segment is read. A
+	// repair needs the whole check.
+	From  uint32
+	Until time.Time
 }
 
 // Check reads all segments, verifies every entry's checksum, and compares the index with what the segments hold. There
@@ -32,6 +41,9 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 	defer r.tx.Unlock()
 	if err := r.idle(); err != nil && !errors.Is(err, ErrCheckNeeded) {
 		return nil, fmt.Errorf("check: %w", err)
+	}
+	if o.Repair && (o.From > 0 || !o.Until.IsZero()) {
+		return nil, errors.New("check: a repair needs the whole check, and not a part of it")
 	}
 	if o.Repair {
 		if err := r.upgrade(ctx); err != nil {
@@ -97,7 +109,8 @@ func (c *check) run(ctx context.Context) error {
 	for end > 0 && int64(all[end-1]) > c.last {
 		end--
 	}
-	if err := c.scanAll(ctx, all[:end]); err != nil {
+	begin, _ := slices.BinarySearch(all[:end], c.o.From)
+	if err := c.scanAll(ctx, all[begin:end]); err != nil {
 		return err
 	}
 	if c.trusted {
@@ -205,7 +218,11 @@ func (c *check) scanAll(ctx context.Context, numbers []uint32) error {
 	scanners := sync.Pool{New: func() any { return new(segment.Scanner) }}
 	running.Go(func() {
 		defer close(queue)
-		for _, n := range numbers {
+		for i, n := range numbers {
+			if i > 0 && !c.o.Until.IsZero() && !time.Now().Before(c.o.Until) {
+				c.report.Partial, c.report.Next = true, n
+				return
+			}
 			out := make(chan scannedSegment, 1)
 			select {
 			case queue <- out:
@@ -228,6 +245,7 @@ func (c *check) scanAll(ctx context.Context, numbers []uint32) error {
 		if err := c.add(s); err != nil {
 			return err
 		}
+		c.report.Last = s.number
 		if done++; c.o.Progress != nil {
 			c.o.Progress(done, len(numbers))
 		}
@@ -368,6 +386,14 @@ func (c *check) isThere(loc location, id ID) (bool, error) {
 	return err == nil, err
 }
 
+// isPart reports whether some segments have not been read.
+func (c *check) isPart() bool { return c.o.From > 0 || c.report.Partial }
+
+// covers reports whether a segment is one of those that were to be read.
+func (c *check) covers(n uint32) bool {
+	return n >= c.o.From && (!c.report.Partial || n < c.report.Next)
+}
+
 // compare holds the index that was loaded against the segments.
 func (c *check) compare(ctx context.Context) error {
 	index := &c.r.index
@@ -385,6 +411,9 @@ func (c *check) compare(ctx context.Context) error {
 		var want location
 		if want, _, inner = index.lookup(id); inner != nil {
 			return false
+		}
+		if !c.covers(want.segment) {
+			return true
 		}
 		got, ok := c.log[id]
 		if !ok {
@@ -427,7 +456,7 @@ func (c *check) compare(ctx context.Context) error {
 		c.find(Finding{Kind: DamagedIndex, Segment: uint32(max(c.last, 0)), Detail: err.Error()})
 		return nil
 	}
-	if len(c.log) == index.count-unseen {
+	if c.isPart() || len(c.log) == index.count-unseen {
 		return nil
 	}
 	ids := make([]ID, 0, 16)

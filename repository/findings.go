@@ -63,6 +63,10 @@ type Report struct {
 	Objects  int   // as the segments have them; after a repair, as the repository has them then
 	Findings []Finding
 	Repaired bool
+
+	Last    uint32 // the last segment that was read
+	Partial bool   // the time was over before all segments were read
+	Next    uint32 // the one to go on with, if Partial
 }
 
 // OK reports whether all is well: nothing was found.

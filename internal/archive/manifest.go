@@ -285,3 +285,22 @@ func appendTime(b []byte, t time.Time) []byte {
 	}
 	return rawpack.AppendRaw(b, t.Format(timeFormat+".000000"))
 }
+
+// LooksLikeArchive reports whether data is a map with all the keys that an archive's record has. It is for those who look
+// for records among other objects; DecodeArchive takes less.
+func LooksLikeArchive(data []byte) bool {
+	if len(data) == 0 || !isMap(data[0]) {
+		return false
+	}
+	var seen int
+	r := rawpack.NewReader(data)
+	for range min(r.MapLen(), 100) {
+		switch string(r.Raw()) {
+		case "version", "name", "items", "cmdline", "hostname", "username", "time":
+			seen++
+		}
+		r.Value()
+	}
+	r.End()
+	return r.Err() == nil && seen == 7
+}

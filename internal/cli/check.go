@@ -2,13 +2,17 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"garret/internal/archive"
-	"garret/internal/catalog"
+	"garret/internal/envelope"
 	"garret/internal/fsck"
 	"garret/internal/location"
 	"garret/internal/ui"
@@ -16,87 +20,378 @@ import (
 )
 
 func (a *app) checkCommand() *cobra.Command {
-	var repair bool
+	c := &check{app: a}
 	cmd := &cobra.Command{
 		Use:   "check [--repair] [REPO]",
 		Short: "Find out whether a repository is sound",
-		Long: `Find out whether a repository is sound: read all of it, verify every checksum, and make sure that everything is there
-that the archives need. What is found is printed, and the exit code is 1.
+		Long: `Find out whether a repository is sound, in two parts: read all of it and verify every checksum; then make sure that
+everything is there that the archives need. What is found is printed, and the exit code is 1.
 
-With --repair, mend the repository: damaged files are set aside, and every object in them that is sound is kept. What
-will be done is told before, and done only if the answer is yes; where there is no terminal, only if
-GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING is set.`,
+With --verify-data, every object is opened too and its content compared with its id: without the key nobody can forge
+that. It takes as long as to read the whole repository once more.
+
+With --repair, mend what is found, as far as it can be mended:
+
+  - Damaged segments are set aside as NAME.beforerecover, and every object in them that is sound is kept.
+  - If the manifest is lost, a new one is made of the archives that are found.
+  - Archives of which the record is lost are forgotten. Items that are lost are left out of their archive.
+  - In the place of a lost part of a file come zeros. The archive remembers what belongs there: as soon as a backup
+    stores that again, the file is whole again.
+  - Objects with the wrong content are kept as garret.damaged.ID beside the segments.
+  - Objects that nothing refers to are deleted.
+
+All that will be done is told before, and done only if the answer is yes; where there is no terminal, only if
+GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING is set. A second repair finds nothing to do.
+
+With --max-duration, a check ends after so many seconds, and the next one with that option goes on where it has stopped.
+What a segment lost is seen in any part, and what archives lack; that nothing is there which should not be, only by a check
+that is done in one go.
+
+With --json, each finding is one line, and a summary the last. A finding has "type": "finding", "part": "repository" or
+"archives", "kind", "message" and, where they are known, "segment", "object", "archive", "path" ("path_base64" if it is not
+UTF-8), "offset" and "size" in bytes: in the file, or in the segment. The summary has "type": "summary", "sound", "complete"
+(the whole of what was asked for has been checked), "repaired", "findings", "segments", "bytes", "objects", "verified",
+"archives", "items", "chunks", "patched" (files with zeros that an earlier repair put there).`,
 		Example: `  garret check /backup/photos
-  garret check --repair /backup/photos`,
+  garret check --repair --verify-data /backup/photos
+  garret check --max-duration 3600 /backup/photos`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.validate(cmd.Flags().Changed("max-duration")); err != nil {
+				return err
+			}
 			loc, err := a.location(optional(args, 0), false)
 			if err != nil {
 				return err
 			}
-			repo, err := a.waitForLock(repair, func(o *repository.Options) (*repository.Repository, error) {
+			c.loc = loc
+			c.repo, err = a.waitForLock(c.repair, func(o *repository.Options) (*repository.Repository, error) {
 				return repository.OpenForCheck(cmd.Context(), loc.Path, o)
 			})
 			if err != nil {
 				return err
 			}
-			defer repo.Close()
-			return a.check(cmd.Context(), repo, loc, repair)
+			defer c.repo.Close()
+			err = c.run(cmd.Context())
+			if err == nil || errors.Is(err, errWarnings) || isAboutKey(err) {
+				if told := c.summarize(); told != nil {
+					return told
+				}
+			}
+			return err
 		},
 	}
-	cmd.Flags().BoolVar(&repair, "repair", false, "mend what is found")
+	f := cmd.Flags()
+	f.BoolVar(&c.repositoryOnly, "repository-only", false, "check the repository alone, for which no key is needed")
+	f.BoolVar(&c.archivesOnly, "archives-only", false, "check the archives alone")
+	f.BoolVar(&c.verifyData, "verify-data", false, "open every object and compare its content with its id")
+	f.BoolVar(&c.repair, "repair", false, "mend what is found")
+	f.IntVar(&c.maxDuration, "max-duration", 0, "end after so many `SECONDS`; the next check goes on there")
 	return cmd
 }
 
-func (a *app) check(ctx context.Context, repo *repository.Repository, loc location.Location, repair bool) error {
-	report, err := repo.Check(ctx, repository.CheckOptions{})
+// A check is one run of the command.
+type check struct {
+	*app
+	repositoryOnly, archivesOnly, verifyData, repair bool
+	maxDuration                                      int
+
+	loc  location.Location
+	repo *repository.Repository
+	told map[string]bool // findings that have been printed
+
+	until    time.Time          // when a check that is done in parts ends
+	parts    *checkParts        // nil: it is done in one go
+	store    *repository.Report // nil: the repository has not been checked
+	archives *fsck.Report       // nil: the archives have not been checked
+	findings int
+	repaired bool
+	partial  bool
+}
+
+func (c *check) validate(limited bool) error {
+	switch {
+	case c.repositoryOnly && c.archivesOnly:
+		return &usageError{"--repository-only and --archives-only exclude each other"}
+	case c.repositoryOnly && c.verifyData:
+		return &usageError{"--verify-data is about the archives, which --repository-only leaves out"}
+	case limited && c.maxDuration <= 0:
+		return &usageError{"--max-duration takes a number of seconds greater than zero"}
+	case limited && c.repair:
+		return &usageError{"--repair needs the whole check, and cannot be done with --max-duration"}
+	}
+	return nil
+}
+
+func (c *check) run(ctx context.Context) error {
+	c.told = map[string]bool{}
+	if c.maxDuration > 0 {
+		c.until = time.Now().Add(time.Duration(c.maxDuration) * time.Second)
+		known, err := c.lookUp(c.repo.ID())
+		if err != nil {
+			return err
+		}
+		c.parts = readCheckParts(known.dir, !c.archivesOnly, !c.repositoryOnly, c.verifyData)
+	}
+	var lost map[repository.ID]bool
+	if !c.archivesOnly {
+		var err error
+		if lost, err = c.checkStore(ctx); err != nil {
+			return err
+		}
+	}
+	err := c.checkRest(ctx, lost)
+	if c.parts != nil {
+		c.partial = c.parts.isPartial()
+		if saved := c.parts.save(); saved != nil {
+			c.ui.Printf("garret: %s", oneLine(saved))
+		}
+		c.tellParts()
+	}
 	if err != nil {
-		return fmt.Errorf("check repository %q: %w", loc, err)
+		return err
+	}
+	if c.findings > 0 {
+		return errWarnings
+	}
+	return nil
+}
+
+// checkStore checks the repository, and returns the objects that are lost.
+func (c *check) checkStore(ctx context.Context) (map[repository.ID]bool, error) {
+	var o repository.CheckOptions
+	if c.parts != nil {
+		if c.parts.StoreDone {
+			return nil, nil
+		}
+		o.From, o.Until = c.parts.Segment, c.until
+	}
+	var done, total atomic.Int64
+	o.Progress = func(d, t int) {
+		total.Store(int64(t))
+		done.Store(int64(d))
+	}
+	stop := c.ui.Steps(func() ui.Step { return ui.Step{Unit: "segment", Done: done.Load(), Total: total.Load()} })
+	defer stop()
+	report, err := c.repo.Check(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("check repository %q: %w", c.loc, err)
+	}
+	stop()
+	c.store = report
+	if c.parts != nil {
+		c.parts.First, c.parts.Last = o.From, report.Last
+		c.parts.Segment, c.parts.StoreDone = report.Next, !report.Partial
 	}
 	lost := map[repository.ID]bool{}
 	for _, f := range report.Findings {
-		fmt.Fprintln(a.stdout, a.text(f.String()))
 		if f.Kind == repository.LostObject && f.Object != nil {
 			lost[*f.Object] = true
 		}
-	}
-	// Which archives lose what is to be known before the repair is decided upon, if the repository can be read at all.
-	sound, err := a.checkArchives(ctx, repo, loc, lost)
-	readLater := errors.Is(err, repository.ErrCheckNeeded)
-	// The store needs no key to be checked and mended. That the archives could not be looked at is said in the end.
-	var locked error
-	if isAboutKey(err) {
-		locked, err = fmt.Errorf("the archives were not checked: %w", err), nil
-	}
-	if err != nil && !readLater {
-		return err
-	}
-	switch {
-	case report.OK():
-	case !repair:
-		a.ui.Printf(`garret: repository %q is damaged; "garret check --repair" mends what can be mended`, loc)
-	default:
-		if err := a.repair(ctx, repo, report); err != nil {
-			return err
-		}
-		if readLater {
-			if sound, err = a.checkArchives(ctx, repo, loc, nil); err != nil {
-				return err
-			}
+		if err := c.tell(storeFinding(f), f.String()); err != nil {
+			return nil, err
 		}
 	}
-	if locked != nil {
-		return locked
-	}
-	if report.OK() && sound {
-		a.ui.Printf("Repository %q is sound: %s, %s.", loc, ui.Plural(int64(report.Objects), "object"), ui.Bytes(report.Bytes))
-		return nil
-	}
-	return errWarnings
+	return lost, nil
 }
 
-// isAboutKey reports whether an error says that there is no key, or that it does not open.
-func isAboutKey(err error) bool { return err != nil && exitCode(err) == exitKey }
+// checkRest checks the archives, and repairs both if that is asked for. Which archives lose what by the damage of the
+// repository is to be known before its repair is decided upon, if it can be read at all.
+func (c *check) checkRest(ctx context.Context, lost map[repository.ID]bool) error {
+	var run *fsck.Check
+	var s *checkSession
+	var locked error // why the archives cannot be looked at: the repository is checked and mended all the same
+	readLater := false
+	if c.wantsArchives(lost) {
+		var err error
+		run, s, err = c.checkArchives(ctx, lost)
+		switch {
+		case errors.Is(err, repository.ErrCheckNeeded) && c.repair && !c.archivesOnly:
+			readLater = true
+		case errors.Is(err, repository.ErrCheckNeeded) && c.store != nil:
+			c.ui.Printf("garret: the archives cannot be looked at before the repository is repaired")
+		case isAboutKey(err):
+			locked = fmt.Errorf("the archives were not checked: %w", err)
+		case err != nil:
+			return err
+		}
+	}
+	damaged := c.store != nil && !c.store.OK()
+	switch {
+	case c.findings == 0:
+		if locked == nil && c.parts == nil {
+			c.tellSound()
+		}
+	case !c.repair:
+		c.ui.Printf(`garret: repository %q is damaged; "garret check --repair" mends what can be mended`, c.loc)
+	default:
+		if err := c.mend(ctx, damaged, readLater, run, s); err != nil {
+			return err
+		}
+	}
+	return locked
+}
+
+// wantsArchives reports whether the archives are to be checked. In a check that is done in parts, they wait until the
+// repository is done, unless they have lost something.
+func (c *check) wantsArchives(lost map[repository.ID]bool) bool {
+	switch {
+	case c.repositoryOnly:
+		return false
+	case c.parts == nil || len(lost) > 0:
+		return true
+	}
+	return (c.archivesOnly || c.parts.StoreDone) && time.Now().Before(c.until)
+}
+
+func (c *check) tellSound() {
+	switch {
+	case c.store != nil:
+		c.ui.Printf("Repository %q is sound: %s, %s.", c.loc, ui.Plural(int64(c.store.Objects), "object"), ui.Bytes(c.store.Bytes))
+	case c.archives != nil:
+		c.ui.Printf("The archives of repository %q are sound.", c.loc)
+	}
+}
+
+// checkArchives reports what archives lack, with some objects taken to be lost. Without archives there is no run.
+func (c *check) checkArchives(ctx context.Context, lost map[repository.ID]bool) (*fsck.Check, *checkSession, error) {
+	s, err := c.unlockForCheck(ctx, c.repo, c.loc, lost)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.key == nil {
+		if known := s.known.record; known != nil && !known.Manifest.IsZero() || lost[archive.ManifestID] {
+			return nil, s, c.tell(checkFinding{Part: "archives", Kind: string(fsck.LostManifest)},
+				"the manifest is lost: nothing says which archives there are")
+		}
+		c.ui.Printf("There is no manifest in it, and so there are no archives to check.")
+		return nil, s, nil
+	}
+	progress := new(fsck.Progress)
+	o := fsck.Options{VerifyData: c.verifyData, Progress: progress}
+	if len(lost) > 0 {
+		o.Lost = func(id repository.ID) bool { return lost[id] }
+	}
+	if c.parts != nil && len(lost) == 0 {
+		o.Until, o.From = c.until, c.parts.Archives
+	}
+	if c.parts != nil && len(lost) > 0 {
+		o.VerifyData = false // what was lost is to be told now, and no more
+	}
+	var failed error
+	o.Report = func(f fsck.Finding) {
+		if err := c.tell(archiveFinding(f), f.String()); err != nil && failed == nil {
+			failed = err
+		}
+	}
+	stop := c.ui.Steps(func() ui.Step {
+		what, done, total, bytes, path := progress.Count()
+		return ui.Step{Unit: what, Done: done, Total: total, Bytes: bytes, Path: path}
+	})
+	defer stop()
+	run := fsck.New(c.repo, s.key, o)
+	report, err := run.Run(ctx)
+	if err = errors.Join(err, failed); err != nil {
+		return nil, nil, err
+	}
+	stop()
+	c.archives = report
+	if c.parts != nil && len(lost) == 0 {
+		c.parts.Archives, c.parts.ArchivesDone = report.Next, !report.Partial
+	}
+	c.tellArchives(report)
+	return run, s, nil
+}
+
+func (c *check) tellArchives(r *fsck.Report) {
+	if r.Verified > 0 {
+		c.ui.Printf("Verified the content of %s.", ui.Plural(r.Verified, "object"))
+	}
+	if r.Archives > 0 || !r.Partial {
+		c.ui.Printf("Looked at %s with %s in %s.", ui.Plural(r.Archives, "archive"), ui.Plural(r.Items, "item"),
+			ui.Plural(r.Chunks, "chunk"))
+	}
+	if r.Wounded > 0 {
+		c.ui.Printf("%s still zeros in the place of what was lost before an earlier repair.", have(r.Wounded, "file"))
+	}
+	if r.Foreign > 0 {
+		c.ui.Printf("%s no part of any archive and cannot be opened with this key: left alone.", are(r.Foreign, "object"))
+	}
+}
+
+func have(n int64, one string) string {
+	if n == 1 {
+		return "1 " + one + " has"
+	}
+	return ui.Plural(n, one) + " have"
+}
+
+func are(n int64, one string) string {
+	if n == 1 {
+		return "1 " + one + " is"
+	}
+	return ui.Plural(n, one) + " are"
+}
+
+// mend asks, and repairs: the repository first, then what remains to be done for the archives. The question is asked once,
+// unless it turns out then that there is more to do than it was about.
+func (c *check) mend(ctx context.Context, damaged, readLater bool, run *fsck.Check, s *checkSession) error {
+	agreed := c.archives
+	if err := c.askToRepair(ctx, damaged, agreed); err != nil {
+		return err
+	}
+	if damaged {
+		after, err := c.repairStore(ctx)
+		if err != nil {
+			return err
+		}
+		c.repaired = true
+		c.ui.Printf("Repaired: %s.", ui.Plural(int64(after.Objects), "object"))
+		if run == nil && !readLater {
+			return nil
+		}
+		if run, s, err = c.checkArchives(ctx, nil); err != nil {
+			return err
+		}
+	}
+	if run == nil || c.archives.OK() {
+		return nil
+	}
+	if !damaged && c.archives.StoreDamaged {
+		return fmt.Errorf("repair the archives: %w: run the repair without --archives-only", fsck.ErrStoreDamaged)
+	}
+	if !isCovered(c.archives, agreed) {
+		if agreed != nil {
+			c.ui.Printf("After the repair of the repository, there is more to do for the archives.")
+		}
+		if err := c.askToRepair(ctx, false, c.archives); err != nil {
+			return err
+		}
+	}
+	if s.key.Type().Encrypts() {
+		s.key.UseNonces(envelope.NewNonceReserver(c.repo, filepath.Join(s.known.dir, "nonce"), c.archives.NonceEnd))
+	}
+	manifest, err := run.Repair(ctx)
+	if err != nil {
+		return fmt.Errorf("repair the archives: %w", err)
+	}
+	c.repaired = true
+	c.ui.Printf("Repaired: %s.", ui.Plural(int64(len(manifest.Archives)), "archive"))
+	if s.known.isAt(c.loc) {
+		if err := s.known.remember(c.loc, s.key.Type(), manifest.Timestamp); err != nil {
+			c.ui.Printf("garret: %s", oneLine(err))
+		}
+	}
+	return nil
+}
+
+func (c *check) repairStore(ctx context.Context) (*repository.Report, error) {
+	report, err := c.repo.Check(ctx, repository.CheckOptions{Repair: true})
+	if err != nil {
+		return nil, fmt.Errorf("repair the repository: %w", err)
+	}
+	return report, nil
+}
 
 // repairs say what a repair does about a kind of finding.
 var repairs = map[repository.FindingKind]string{
@@ -109,68 +404,167 @@ var repairs = map[repository.FindingKind]string{
 	repository.MissingCommit:   "end the transaction with a commit",
 }
 
-// repair asks, and repairs.
-func (a *app) repair(ctx context.Context, repo *repository.Repository, report *repository.Report) error {
-	a.ui.Printf("The repair will:")
-	told := map[string]bool{}
-	for _, f := range report.Findings {
-		if what := repairs[f.Kind]; !told[what] {
-			told[what] = true
-			a.ui.Printf("  - %s", what)
+// askToRepair tells what a repair will do, and asks whether it is to be done.
+func (c *check) askToRepair(ctx context.Context, store bool, archives *fsck.Report) error {
+	c.ui.Printf("The repair will:")
+	if store {
+		told := map[string]bool{}
+		for _, f := range c.store.Findings {
+			if what := repairs[f.Kind]; !told[what] {
+				told[what] = true
+				c.ui.Printf("  - %s", what)
+			}
 		}
 	}
-	if err := a.ask(ctx, "CHECK_I_KNOW_WHAT_I_AM_DOING", "the repair changes the repository for good", "Repair it?"); err != nil {
+	if archives != nil {
+		for _, what := range archiveRepairs(archives) {
+			c.ui.Printf("  - %s", what)
+		}
+	} else if store && !c.repositoryOnly && !c.archivesOnly {
+		c.ui.Printf("The archives are looked at after that, and it will be asked again if there is something to repair.")
+	}
+	return c.ask(ctx, "CHECK_I_KNOW_WHAT_I_AM_DOING", "the repair changes the repository for good", "Repair it?")
+}
+
+// archiveRepairs says what a repair of the archives will do.
+func archiveRepairs(r *fsck.Report) []string {
+	var lines []string
+	add := func(n int64, format string, args ...any) {
+		if n > 0 {
+			lines = append(lines, fmt.Sprintf(format, args...))
+		}
+	}
+	if r.Rebuilt {
+		lines = append(lines, fmt.Sprintf("make a new manifest with %s: %s", ui.Plural(int64(len(r.Found)), "archive"), quoteSome(r.Found)))
+	}
+	add(int64(len(r.Dropped)), "forget %s, of which the record is lost: %s", ui.Plural(int64(len(r.Dropped)), "archive"),
+		quoteSome(r.Dropped))
+	add(r.Gaps, "leave out the items that are lost, in %s of the archives' items", ui.Plural(r.Gaps, "place"))
+	add(r.Patched, "put zeros in the place of what is lost of %s, %s in all, and remember what belongs there",
+		ui.Plural(r.Patched, "file"), ui.Bytes(r.PatchedBytes))
+	add(r.Healable, "heal %s", ui.Plural(r.Healable, "file"))
+	add(r.Resized, "correct the length of parts of %s", ui.Plural(r.Resized, "file"))
+	add(r.Rewritten, "write the items of %s anew", ui.Plural(r.Rewritten, "archive"))
+	add(r.Damaged, "set %s with the wrong content aside as %sID", ui.Plural(r.Damaged, "object"), fsck.DamagedPrefix)
+	if r.KeepsOrphans {
+		add(r.Orphans, "keep %s that nothing refers to, as it is not sure that nothing does", ui.Plural(r.Orphans, "object"))
+	} else {
+		add(r.Orphans, "delete %s that nothing refers to, %s in all", ui.Plural(r.Orphans, "object"), ui.Bytes(r.OrphanBytes))
+	}
+	return lines
+}
+
+// quoteSome names some archives, and tells how many more there are.
+func quoteSome(names []string) string {
+	const most = 10
+	s := ""
+	for i, name := range names[:min(len(names), most)] {
+		if i > 0 {
+			s += ", "
+		}
+		s += fmt.Sprintf("%q", name)
+	}
+	if more := len(names) - most; more > 0 {
+		s += fmt.Sprintf(" and %d more", more)
+	}
+	return s
+}
+
+// isCovered reports whether the answer to a question about one repair is one about another too: that does no more.
+func isCovered(r, agreed *fsck.Report) bool {
+	return agreed != nil && (agreed.Rebuilt || !r.Rebuilt) && len(r.Dropped) <= len(agreed.Dropped) && r.Gaps <= agreed.Gaps &&
+		r.Patched <= agreed.Patched && r.PatchedBytes <= agreed.PatchedBytes && r.Resized <= agreed.Resized &&
+		r.Damaged <= agreed.Damaged && r.Orphans <= agreed.Orphans && r.OrphanBytes <= agreed.OrphanBytes
+}
+
+// A checkFinding is what JSON has of a finding.
+type checkFinding struct {
+	Type    string  `json:"type"`
+	Part    string  `json:"part"`
+	Kind    string  `json:"kind"`
+	Segment *uint32 `json:"segment,omitempty"`
+	Object  string  `json:"object,omitempty"`
+	Archive string  `json:"archive,omitempty"`
+	*jsonPath
+	Offset  *int64 `json:"offset,omitempty"`
+	Size    int64  `json:"size,omitempty"`
+	Message string `json:"message"`
+}
+
+func storeFinding(f repository.Finding) checkFinding {
+	j := checkFinding{Part: "repository", Kind: string(f.Kind), Segment: &f.Segment, Offset: &f.Offset, Size: f.Length}
+	if f.Object != nil {
+		j.Object = f.Object.String()
+	}
+	return j
+}
+
+func archiveFinding(f fsck.Finding) checkFinding {
+	j := checkFinding{Part: "archives", Kind: string(f.Kind), Archive: f.Archive, Size: f.Size}
+	if f.Size > 0 {
+		j.Offset = &f.Offset
+	}
+	if f.Path != "" {
+		path := newJSONPath(f.Path)
+		j.jsonPath = &path
+	}
+	if f.Object != nil {
+		j.Object = f.Object.String()
+	}
+	return j
+}
+
+// tell prints a finding, if it has not been printed yet.
+func (c *check) tell(f checkFinding, text string) error {
+	if c.told[text] {
+		return nil
+	}
+	c.told[text] = true
+	c.findings++
+	if !c.json {
+		return c.ui.Result(c.stdout, c.line(text))
+	}
+	f.Type, f.Message = "finding", text
+	return c.tellJSON(f)
+}
+
+func (c *check) tellJSON(v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
 		return err
 	}
-	after, err := repo.Check(ctx, repository.CheckOptions{Repair: true})
-	if err != nil {
-		return fmt.Errorf("repair the repository: %w", err)
-	}
-	a.ui.Printf("Repaired: %s.", ui.Plural(int64(after.Objects), "object"))
-	return nil
+	return c.ui.Result(c.stdout, string(data))
 }
 
-// checkArchives reports what archives lack, with some objects taken to be lost, and returns whether that is nothing.
-func (a *app) checkArchives(
-	ctx context.Context, repo *repository.Repository, loc location.Location, lost map[repository.ID]bool,
-) (bool, error) {
-	s, err := a.unlock(ctx, repo, loc, false)
-	switch {
-	case errors.Is(err, catalog.ErrNoManifest):
-		known, err := a.lookUp(repo.ID())
-		if err != nil {
-			return false, err
+// summarize prints the summary of --json.
+func (c *check) summarize() error {
+	if !c.json {
+		return nil
+	}
+	s := struct {
+		Type     string `json:"type"`
+		Sound    bool   `json:"sound"`
+		Complete bool   `json:"complete"`
+		Repaired bool   `json:"repaired"`
+		Findings int    `json:"findings"`
+		Segments int    `json:"segments"`
+		Bytes    int64  `json:"bytes"`
+		Objects  int    `json:"objects"`
+		Verified int64  `json:"verified"`
+		Archives int64  `json:"archives"`
+		Items    int64  `json:"items"`
+		Chunks   int64  `json:"chunks"`
+		Patched  int64  `json:"patched"`
+	}{Type: "summary", Sound: c.findings == 0, Repaired: c.repaired, Findings: c.findings}
+	s.Complete = !c.partial && (c.archives != nil || c.repositoryOnly)
+	if r := c.store; r != nil {
+		s.Segments, s.Bytes, s.Objects = r.Segments, r.Bytes, r.Objects
+	}
+	if r := c.archives; r != nil {
+		s.Verified, s.Archives, s.Items, s.Chunks, s.Patched = r.Verified, r.Archives, r.Items, r.Chunks, r.Wounded
+		if c.store == nil {
+			s.Objects = int(r.Objects)
 		}
-		if known.record != nil && !known.record.Manifest.IsZero() || lost[archive.ManifestID] {
-			fmt.Fprintln(a.stdout, "the manifest is lost: nothing says which archives there are")
-			return false, nil
-		}
-		a.ui.Printf("There is no manifest in it, and so there are no archives to check.")
-		return true, nil
-	case errors.Is(err, repository.ErrIntegrity):
-		fmt.Fprintln(a.stdout, a.text(oneLine(err)))
-		return false, nil
-	case err != nil:
-		return false, err
 	}
-	stats, err := fsck.Archives(ctx, without{repo, lost}, s.cat, func(f fsck.Finding) { fmt.Fprintln(a.stdout, a.text(f.String())) })
-	if err != nil {
-		return false, err
-	}
-	a.ui.Printf("Looked at %s with %s in %s.", ui.Plural(stats.Archives, "archive"), ui.Plural(stats.Items, "item"),
-		ui.Plural(stats.Chunks, "chunk"))
-	return stats.Findings == 0, nil
-}
-
-// without is a store some of whose objects are lost.
-type without struct {
-	fsck.Store
-	lost map[repository.ID]bool
-}
-
-func (w without) Has(ctx context.Context, id repository.ID) (bool, error) {
-	if w.lost[id] {
-		return false, nil
-	}
-	return w.Store.Has(ctx, id)
+	return c.tellJSON(s)
 }

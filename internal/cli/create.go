@@ -147,6 +147,7 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 		a.saveChunks(chunks)
 		a.saveFiles(files)
 		a.tellCheckpoints(s, o.Name)
+		a.heal(ctx, s)
 	}
 	return done, err
 }

@@ -137,6 +137,7 @@ func (r *Report) OK() bool { return r.Findings == 0 }
 // behind it.
 type Position struct {
 	Data     repository.Place `json:"data"`     // objects before it are verified
+	Object   string           `json:"object"`   // the same by its id, in a store whose objects have no places
 	Verified bool             `json:"verified"` // all are
 	Time     time.Time        `json:"time"`     // archives up to the one of this time and name have been looked at
 	Archive  string           `json:"archive"`
@@ -177,8 +178,8 @@ type Options struct {
 	Report func(Finding)
 	// Progress, if not nil, counts along.
 	Progress *Progress
-	// Until, if not zero, is when a check ends though it is not at its end. It goes on from Report.Next, if that is given
-	// as From. When damage is found, all archives are looked at for what it hits, whatever the time.
+	// Until, if not zero, is when a check ends though it is not at its end, but has done a little. It goes on from
+	// Report.Next, if that is given as From. When damage is found, all archives are looked at for what it hits, whatever the time.
 	Until time.Time
 	From  Position
 	// Workers is how many objects are opened at a time; 0: one for each processor.

@@ -51,7 +51,7 @@ func listObjects(ctx context.Context, s Store, lost func(repository.ID) bool) (*
 		last := ids[len(ids)-1]
 		marker = &last
 	}
-	slices.SortFunc(o.ids, func(a, b repository.ID) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(o.ids, compareIDs)
 	o.ids = slices.Clip(slices.Compact(o.ids))
 	o.marks = make([]mark, len(o.ids))
 	for i, id := range o.ids {
@@ -70,7 +70,7 @@ func listObjects(ctx context.Context, s Store, lost func(repository.ID) bool) (*
 func (o *objects) find(id repository.ID) int {
 	prefix := int(binary.BigEndian.Uint16(id[:]))
 	low, high := int(o.first[prefix]), int(o.first[prefix+1])
-	i, ok := slices.BinarySearchFunc(o.ids[low:high], id, func(a, b repository.ID) int { return bytes.Compare(a[:], b[:]) })
+	i, ok := slices.BinarySearchFunc(o.ids[low:high], id, compareIDs)
 	if !ok {
 		return -1
 	}
@@ -114,3 +114,5 @@ func (o *objects) look(_ context.Context, id repository.ID) (there bool, size in
 func (o *objects) isOrphan(i int) bool {
 	return o.marks[i]&(used|superseded|gone|wanted) == 0 && o.ids[i] != archive.ManifestID
 }
+
+func compareIDs(a, b repository.ID) int { return bytes.Compare(a[:], b[:]) }

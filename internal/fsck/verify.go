@@ -49,8 +49,8 @@ func (p *Progress) Count() (what string, done, total, bytes int64, path string) 
 	return s.what, s.done.Load(), s.total, s.bytes.Load(), path
 }
 
-// each calls do for objects, several at a time, and begins with them in order, until it is late or do fails. It returns how
-// many it has begun with; all of these are done. do must be safe for concurrent use.
+// each calls do for objects, several at a time, and begins with them in order, until it is late or do fails, but with one at
+// least. It returns how many it has begun with; all of these are done. do must be safe for concurrent use.
 func (c *Check) each(ctx context.Context, what string, order []uint32, do func(ctx context.Context, i uint32, s *step) error) (
 	int, error,
 ) {
@@ -65,7 +65,7 @@ func (c *Check) each(ctx context.Context, what string, order []uint32, do func(c
 	var running sync.WaitGroup
 	for range min(workers, len(order)) {
 		running.Go(func() {
-			for ctx.Err() == nil && !c.isLate() {
+			for first := true; ctx.Err() == nil && (first || !c.isLate()); first = false {
 				n := int(next.Add(1)) - 1
 				if n >= len(order) {
 					return
@@ -141,7 +141,7 @@ func (c *Check) verify(ctx context.Context, search bool) error {
 		if places != nil {
 			c.report.Next.Data = places[order[done]]
 		} else {
-			c.report.Next.Data = repository.Place{Segment: uint32(done)}
+			c.report.Next.Object = c.objects.ids[order[done]].String()
 		}
 	}
 	return nil
@@ -156,7 +156,10 @@ func (c *Check) order(ctx context.Context) ([]uint32, []repository.Place, error)
 	}
 	p, ok := c.store.(placer)
 	if !ok {
-		from := min(int(c.From.Data.Segment), len(order))
+		from := 0
+		if id, err := repository.ParseID(c.From.Object); err == nil {
+			from, _ = slices.BinarySearchFunc(c.objects.ids, id, compareIDs)
+		}
 		return order[from:], nil, nil
 	}
 	places, err := p.Places(ctx, c.objects.ids)

@@ -91,12 +91,9 @@ func (c *Check) archives(ctx context.Context) (bool, error) {
 	for _, e := range all {
 		s.path.Store(&e.name)
 		if c.From.Archive == "" || !hurry || e.compare(from) > 0 {
-			if hurry && c.isLate() {
+			if hurry && last != nil && c.isLate() {
 				c.report.Partial = true
-				c.report.Next = Position{Verified: true, Time: c.From.Time, Archive: c.From.Archive}
-				if last != nil {
-					c.report.Next.Time, c.report.Next.Archive = last.Time, last.name
-				}
+				c.report.Next = Position{Verified: true, Time: last.Time, Archive: last.name}
 				return false, nil
 			}
 			c.report.Archives++
@@ -440,6 +437,6 @@ func (w *wounds) lost() archive.Lost {
 	for id := range w.chunks {
 		l.Chunks = append(l.Chunks, id)
 	}
-	slices.SortFunc(l.Chunks, func(a, b repository.ID) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(l.Chunks, compareIDs)
 	return l
 }

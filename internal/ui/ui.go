@@ -17,7 +17,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/mattn/go-runewidth"
 	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 )
 
@@ -207,34 +206,10 @@ func (u *UI) NewPassphrase(ctx context.Context, prompt string) (string, error) {
 // [ProgressMode].
 func (u *UI) Progress(count func() (files, bytes int64, path string)) (stop func()) {
 	begin := time.Now()
-	switch {
-	case !u.Watched():
-		return func() {}
-	case !IsTerminal(u.err):
-		return every(u.interval, func() {
-			files, bytes, path := count()
-			u.Printf("%s", progressLine(files, bytes, path, time.Since(begin), plainWidth))
-		})
-	}
-	p := mpb.New(mpb.WithOutput(u.err), mpb.WithRefreshRate(200*time.Millisecond), mpb.WithAutoRefresh())
-	line := func(s decor.Statistics) string {
+	return u.line(func(width int) string {
 		files, bytes, path := count()
-		return progressLine(files, bytes, path, time.Since(begin), s.AvailableWidth-spareWidth)
-	}
-	bar, err := p.Add(0, mpb.NopStyle().Build(), mpb.PrependDecorators(decor.Any(line)), mpb.BarRemoveOnComplete())
-	if err != nil {
-		return func() {}
-	}
-	u.mu.Lock()
-	u.progress = p
-	u.mu.Unlock()
-	return func() {
-		u.mu.Lock()
-		u.progress = nil
-		u.mu.Unlock()
-		bar.Abort(true)
-		p.Wait()
-	}
+		return progressLine(files, bytes, path, time.Since(begin), width)
+	})
 }
 
 // spareWidth is how many columns of a terminal are left free: it shows an interrupt as ^C, which moves the line, and one
@@ -325,5 +300,7 @@ func Plural(n int64, one string) string {
 	if strings.HasSuffix(one, "y") {
 		one = strings.TrimSuffix(one, "y") + "ie"
 	}
-	return humanize.Comma(n) + " " + one + "s"
+	return number(n) + " " + one + "s"
 }
+
+func number(n int64) string { return humanize.Comma(n) }
