@@ -440,6 +440,7 @@ func archiveRepairs(r *fsck.Report) []string {
 	add(int64(len(r.Dropped)), "forget %s, of which the record is lost: %s", ui.Plural(int64(len(r.Dropped)), "archive"),
 		quoteSome(r.Dropped))
 	add(r.Gaps, "leave out the items that are lost, in %s of the archives' items", ui.Plural(r.Gaps, "place"))
+	add(r.LostLinks, "leave out %s to items that are lost", ui.Plural(r.LostLinks, "hard link"))
 	add(r.Patched, "put zeros in the place of what is lost of %s, %s in all, and remember what belongs there",
 		ui.Plural(r.Patched, "file"), ui.Bytes(r.PatchedBytes))
 	add(r.Healable, "heal %s", ui.Plural(r.Healable, "file"))
@@ -472,7 +473,7 @@ func quoteSome(names []string) string {
 
 // isCovered reports whether the answer to a question about one repair is one about another too: that does no more.
 func isCovered(r, agreed *fsck.Report) bool {
-	return agreed != nil && (agreed.Rebuilt || !r.Rebuilt) && len(r.Dropped) <= len(agreed.Dropped) && r.Gaps <= agreed.Gaps &&
+	return agreed != nil && (agreed.Rebuilt || !r.Rebuilt) && len(r.Dropped) <= len(agreed.Dropped) && r.Gaps <= agreed.Gaps && r.LostLinks <= agreed.LostLinks &&
 		r.Patched <= agreed.Patched && r.PatchedBytes <= agreed.PatchedBytes && r.Resized <= agreed.Resized &&
 		r.Damaged <= agreed.Damaged && r.Orphans <= agreed.Orphans && r.OrphanBytes <= agreed.OrphanBytes
 }

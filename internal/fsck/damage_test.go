@@ -244,6 +244,28 @@ func TestLostItemsAreSkipped(t *testing.T) {
 	}
 }
 
+func TestHardLinksToLostItemsAreLeftOut(t *testing.T) {
+	f := newFixture(t, false)
+	items := f.manyItems("x", 4000)
+	link := func(to string) *archive.Item { return &archive.Item{Path: "link to " + to, Mode: 0o100644, Source: to} }
+	f.add("one", append(items, link("x/000000"), link("x/003999"))...)
+	a, err := f.cat.Archive(t.Context(), "one")
+	f.ok(err)
+	delete(f.store.objects, a.Items[0])
+	r, found := f.repaired(Options{})
+	if kinds(found) != `["lost items" "lost link" "orphans"]` && kinds(found) != `["lost items" "lost link"]` || found[1].Path != "link to x/000000" ||
+		r.LostLinks != 1 {
+		t.Errorf("found %v", found)
+	}
+	got := f.files("one")
+	if _, there := got["link to x/000000"]; there {
+		t.Error("the link is still there")
+	}
+	if _, there := got["link to x/003999"]; !there {
+		t.Error("the other link is not there any more")
+	}
+}
+
 func TestGarbageAmongItemsIsSkipped(t *testing.T) {
 	both(t, func(t *testing.T, f *fixture) {
 		items := f.manyItems("x", 3000)

@@ -10,7 +10,8 @@
 //
 //   - A manifest that is lost is made anew of the archives' records that are found.
 //   - An archive whose record is lost is forgotten.
-//   - Items of which a chunk of the stream is lost are left out, and the stream is written anew from those that are sound.
+//   - Items of which a chunk of the stream is lost are left out, with the hard links to them, and the stream is written
+//     anew from those that are sound.
 //   - In the place of a chunk of a file that is lost come as many zeros. The item remembers which chunk it was
 //     ([archive.Item.ChunksHealthy]) and the manifest that there is something to heal ([archive.Manifest.Lost]): as soon
 //     as the chunk is stored once more, a repair or [Heal] puts it back.
@@ -48,6 +49,8 @@ const (
 	NotAnArchive Kind = "not an archive"
 	// LostItems: a part of the stream of items is missing or cannot be read.
 	LostItems Kind = "lost items"
+	// LostLink: the item is a hard link to an item that is lost.
+	LostLink Kind = "lost link"
 	// LostChunk: a part of a file is missing, or its content is wrong.
 	LostChunk Kind = "lost chunk"
 	// DamagedLink: the item is a hard link to a file of which a part is lost.
@@ -107,6 +110,7 @@ type Report struct {
 	Dropped      []string // names of archives that are lost
 	Rewritten    int64    // archives whose items change
 	Gaps         int64    // in streams of items
+	LostLinks    int64    // hard links to items that are lost
 	Patched      int64    // files of which something is lost
 	PatchedBytes int64
 	Healable     int64 // files of which something that was lost is there again
@@ -200,6 +204,7 @@ type Check struct {
 	manifest   *archive.Manifest
 	candidates []candidate // archives' records that were found
 	rewrite    map[string]bool
+	dangling   map[string]map[string]bool // by archive: what hard links refer to and is lost
 	pieces     map[repository.ID]*piece
 	wounded    wounds                   // what is lost when the repair is done
 	added      map[repository.ID]uint32 // objects that the repair refers to, and their lengths as stored
@@ -215,12 +220,13 @@ func New(store Store, key *envelope.Key, o Options) *Check {
 		o.Progress = new(Progress)
 	}
 	return &Check{
-		Options: o,
-		store:   store,
-		key:     key,
-		rewrite: map[string]bool{},
-		pieces:  map[repository.ID]*piece{},
-		added:   map[repository.ID]uint32{},
+		Options:  o,
+		store:    store,
+		key:      key,
+		rewrite:  map[string]bool{},
+		dangling: map[string]map[string]bool{},
+		pieces:   map[repository.ID]*piece{},
+		added:    map[repository.ID]uint32{},
 	}
 }
 

@@ -146,6 +146,9 @@ func (c *Check) rewriteArchive(ctx context.Context, e entry) (repository.ID, err
 	w := archive.NewItemWriter(c.key.ChunkSeed(), store)
 	err = c.items(ctx, a.Items, stream{
 		item: func(ctx context.Context, it *archive.Item) (bool, error) {
+			if isLink(it) && c.dangling[e.name][it.Source] {
+				return true, nil
+			}
 			if _, err := mend(ctx, c.objects, it, zeros); err != nil {
 				return false, err
 			}

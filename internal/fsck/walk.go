@@ -140,6 +140,9 @@ func (c *Check) archive(ctx context.Context, e entry) error {
 	}
 	if w.gaps {
 		w.dirty = !c.heals
+		if err := w.findLostLinks(ctx, a.Items); err != nil {
+			return err
+		}
 	}
 	state := used
 	if w.dirty {
@@ -330,7 +333,7 @@ func (w *walk) gap(id *repository.ID, err error) {
 // item looks at an item, and reports whether all is well with it.
 func (w *walk) item(ctx context.Context, it *archive.Item) (bool, error) {
 	w.report.Items++
-	if it.Source != "" && it.Mode&fsmeta.TypeMask == fsmeta.TypeRegular && w.hit[it.Source] {
+	if isLink(it) && w.hit[it.Source] {
 		w.find(Finding{
 			Kind: DamagedLink, Archive: w.name, Path: it.Path,
 			Err: fmt.Errorf("it is another name of %q, of which something is lost", it.Source),
@@ -381,6 +384,52 @@ func (w *walk) item(ctx context.Context, it *archive.Item) (bool, error) {
 	}
 	w.dirty = w.dirty || healed || (lost || resized) && !w.heals
 	return !lost && !healed && !resized && !patched, err
+}
+
+// isLink reports whether an item is another name of an item before.
+func isLink(it *archive.Item) bool {
+	return it.Source != "" && it.Mode&fsmeta.TypeMask == fsmeta.TypeRegular && len(it.Chunks) == 0
+}
+
+// findLostLinks looks for hard links to what was in the gaps. It goes through the items twice more, as few are linked.
+func (w *walk) findLostLinks(ctx context.Context, ids []repository.ID) error {
+	links := map[string][]string{}
+	each := func(do func(it *archive.Item)) error {
+		return w.items(ctx, ids, stream{
+			item: func(_ context.Context, it *archive.Item) (bool, error) {
+				do(it)
+				return true, nil
+			},
+			gap: func(*repository.ID, error) {},
+		})
+	}
+	err := each(func(it *archive.Item) {
+		if isLink(it) {
+			links[it.Source] = append(links[it.Source], it.Path)
+		}
+	})
+	if err == nil && len(links) > 0 {
+		err = each(func(it *archive.Item) {
+			if !isLink(it) {
+				delete(links, it.Path)
+			}
+		})
+	}
+	if err != nil || len(links) == 0 {
+		return err
+	}
+	lost := map[string]bool{}
+	for _, source := range slices.Sorted(maps.Keys(links)) {
+		lost[source] = true
+		for _, path := range links[source] {
+			w.report.LostLinks++
+			w.find(Finding{
+				Kind: LostLink, Archive: w.name, Path: path, Err: fmt.Errorf("it is another name of %q, which is lost", source),
+			})
+		}
+	}
+	w.dangling[w.name] = lost
+	return nil
 }
 
 // why says why a chunk is lost.
