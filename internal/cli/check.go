@@ -260,7 +260,8 @@ func (c *check) checkArchives(ctx context.Context, lost map[repository.ID]bool) 
 		return nil, nil, err
 	}
 	if s.key == nil {
-		if known := s.known.record; known != nil && !known.Manifest.IsZero() || lost[archive.ManifestID] {
+		known := s.known.record
+		if s.lost || known != nil && !known.Manifest.IsZero() || lost[archive.ManifestID] {
 			return nil, s, c.tell(checkFinding{Part: "archives", Kind: string(fsck.LostManifest)},
 				"the manifest is lost: nothing says which archives there are")
 		}

@@ -17,6 +17,7 @@ import (
 type checkSession struct {
 	key   *envelope.Key // nil: there is no manifest, nor anything else of archives
 	known *known
+	lost  bool // without a key: there is a manifest, and it is damaged
 }
 
 // isAboutKey reports whether an error says that there is no key, or that it does not open.
@@ -53,7 +54,7 @@ func (a *app) unlockForCheck(ctx context.Context, repo *repository.Repository, l
 	if sampleErr != nil {
 		return nil, fmt.Errorf("repository %q: %w", loc, sampleErr)
 	}
-	if len(samples) == 0 && isLost {
+	if s.lost = errors.Is(err, repository.ErrIntegrity); len(samples) == 0 && (isLost || s.lost) {
 		return s, nil
 	}
 	for _, env := range samples {
@@ -71,7 +72,7 @@ func (a *app) unlockForCheck(ctx context.Context, repo *repository.Repository, l
 			s.key = key
 			return s, nil
 		}
-		if isLost {
+		if !isAboutKey(err) {
 			err = sampleErr
 		}
 		if !errors.Is(sampleErr, repository.ErrIntegrity) && !errors.Is(sampleErr, envelope.ErrWrongPassphrase) {

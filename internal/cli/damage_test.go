@@ -378,7 +378,7 @@ func treeOfMany(t *testing.T, dir string) {
 	if err := os.Link(large, filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 700 {
+	for i := range 300 {
 		name := filepath.Join(dir, fmt.Sprintf("%0200d", i))
 		if err := os.WriteFile(name, []byte(strconv.Itoa(i%7)), 0o600); err != nil {
 			t.Fatal(err)

@@ -38,6 +38,15 @@ const page = 1 << 16
 
 func listObjects(ctx context.Context, s Store, lost func(repository.ID) bool) (*objects, error) {
 	o := &objects{}
+	if l, ok := s.(interface {
+		Len(ctx context.Context) (int, error)
+	}); ok {
+		n, err := l.Len(ctx)
+		if err != nil {
+			return nil, err
+		}
+		o.ids = make([]repository.ID, 0, n) // else growing takes five times as much
+	}
 	var marker *repository.ID
 	for {
 		ids, err := s.List(ctx, page, marker)
