@@ -50,7 +50,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 			return nil, fmt.Errorf("repair: %w", err)
 		}
 	}
-	c := &check{r: r, o: o, report: &Report{}, log: map[ID]location{}, scanned: map[uint32]bool{}}
+	c := &check{r: r, o: o, report: &Report{}, log: newLogTable(r.index.count), scanned: map[uint32]bool{}}
 	if err := c.run(ctx); err != nil {
 		return nil, fmt.Errorf("check: %w", err)
 	}
@@ -69,9 +69,9 @@ type check struct {
 	r       *Repository
 	o       CheckOptions
 	report  *Report
-	last    int64           // the last segment of the state that is checked
-	trusted bool            // the index was loaded and says what was committed
-	log     map[ID]location // the index as the segments give it
+	last    int64     // the last segment of the state that is checked
+	trusted bool      // the index was loaded and says what was committed
+	log     *logTable // the index as the segments give it
 	scanned map[uint32]bool
 	damaged []uint32
 	known   map[uint32][]int64 // offsets of entries in damaged segments, by the index
@@ -118,7 +118,7 @@ func (c *check) run(ctx context.Context) error {
 			return err
 		}
 	}
-	c.report.Objects = len(c.log)
+	c.report.Objects = c.log.live
 	return nil
 }
 
@@ -291,9 +291,9 @@ func (c *check) add(s scannedSegment) error {
 	for _, e := range s.entries {
 		switch e.Tag {
 		case segment.Put:
-			c.log[e.ID] = location{s.number, uint32(e.Offset)}
+			c.log.set(e.ID, location{s.number, uint32(e.Offset)})
 		case segment.Delete:
-			delete(c.log, e.ID)
+			c.log.remove(e.ID)
 		}
 	}
 	return nil
@@ -376,7 +376,7 @@ func (c *check) knownOffsets(n uint32) ([]int64, error) {
 // isThere reports whether the object that the index has at a location can be read there. In the log, what comes later
 // counts; but the reference's compaction is known to put an old DELETE behind the PUT of the same transaction.
 func (c *check) isThere(loc location, id ID) (bool, error) {
-	if got, ok := c.log[id]; ok && loc.before(got) {
+	if got, ok := c.log.get(id); ok && loc.before(got) {
 		return false, nil
 	}
 	_, err := c.r.read(loc, id)
@@ -415,7 +415,7 @@ func (c *check) compare(ctx context.Context) error {
 		if !c.covers(want.segment) {
 			return true
 		}
-		got, ok := c.log[id]
+		got, ok := c.log.get(id)
 		if !ok {
 			unseen++
 		}
@@ -456,11 +456,11 @@ func (c *check) compare(ctx context.Context) error {
 		c.find(Finding{Kind: DamagedIndex, Segment: uint32(max(c.last, 0)), Detail: err.Error()})
 		return nil
 	}
-	if c.isPart() || len(c.log) == index.count-unseen {
+	if c.isPart() || c.log.live == index.count-unseen {
 		return nil
 	}
 	ids := make([]ID, 0, 16)
-	for id := range c.log {
+	for id := range c.log.all {
 		_, ok, err := index.lookup(id)
 		if isDamage(err) {
 			c.find(Finding{Kind: DamagedIndex, Segment: uint32(max(c.last, 0)), Detail: err.Error()})
@@ -475,7 +475,8 @@ func (c *check) compare(ctx context.Context) error {
 	}
 	slices.SortFunc(ids, compareIDs)
 	for _, id := range ids {
-		f := Finding{Kind: IndexMismatch, Segment: c.log[id].segment, Offset: int64(c.log[id].offset), Object: &id}
+		loc, _ := c.log.get(id)
+		f := Finding{Kind: IndexMismatch, Segment: loc.segment, Offset: int64(loc.offset), Object: &id}
 		f.Detail = "the index does not have it"
 		if explained {
 			f.Kind, f.Detail = UndeletedObject, "what held its deletion must have been lost"
