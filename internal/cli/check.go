@@ -100,6 +100,8 @@ type check struct {
 	repo *repository.Repository
 	told map[string]bool // findings that have been printed
 
+	progress *fsck.Progress
+
 	until    time.Time          // when a check that is done in parts ends
 	parts    *checkParts        // nil: it is done in one go
 	store    *repository.Report // nil: the repository has not been checked
@@ -124,7 +126,7 @@ func (c *check) validate(limited bool) error {
 }
 
 func (c *check) run(ctx context.Context) error {
-	c.told = map[string]bool{}
+	c.told, c.progress = map[string]bool{}, new(fsck.Progress)
 	if c.maxDuration > 0 {
 		c.until = time.Now().Add(time.Duration(c.maxDuration) * time.Second)
 		known, err := c.lookUp(c.repo.ID())
@@ -268,8 +270,7 @@ func (c *check) checkArchives(ctx context.Context, lost map[repository.ID]bool) 
 		c.ui.Printf("There is no manifest in it, and so there are no archives to check.")
 		return nil, s, nil
 	}
-	progress := new(fsck.Progress)
-	o := fsck.Options{VerifyData: c.verifyData, Progress: progress}
+	o := fsck.Options{VerifyData: c.verifyData, Progress: c.progress}
 	if len(lost) > 0 {
 		o.Lost = func(id repository.ID) bool { return lost[id] }
 	}
@@ -285,10 +286,7 @@ func (c *check) checkArchives(ctx context.Context, lost map[repository.ID]bool) 
 			failed = err
 		}
 	}
-	stop := c.ui.Steps(func() ui.Step {
-		what, done, total, bytes, path := progress.Count()
-		return ui.Step{Unit: what, Done: done, Total: total, Bytes: bytes, Path: path}
-	})
+	stop := c.showSteps(c.progress)
 	defer stop()
 	run := fsck.New(c.repo, s.key, o)
 	report, err := run.Run(ctx)
@@ -302,6 +300,13 @@ func (c *check) checkArchives(ctx context.Context, lost map[repository.ID]bool) 
 	}
 	c.tellArchives(report)
 	return run, s, nil
+}
+
+func (c *check) showSteps(p *fsck.Progress) (stop func()) {
+	return c.ui.Steps(func() ui.Step {
+		what, done, total, bytes, path := p.Count()
+		return ui.Step{Unit: what, Done: done, Total: total, Bytes: bytes, Path: path}
+	})
 }
 
 func (c *check) tellArchives(r *fsck.Report) {
@@ -372,7 +377,9 @@ func (c *check) mend(ctx context.Context, damaged, readLater bool, run *fsck.Che
 	if s.key.Type().Encrypts() {
 		s.key.UseNonces(envelope.NewNonceReserver(c.repo, filepath.Join(s.known.dir, "nonce"), c.archives.NonceEnd))
 	}
+	stop := c.showSteps(c.progress)
 	manifest, err := run.Repair(ctx)
+	stop()
 	if err != nil {
 		return fmt.Errorf("repair the archives: %w", err)
 	}

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"garret/internal/archive"
+	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/repository"
 )
@@ -228,6 +229,11 @@ func New(store Store, key *envelope.Key, o Options) *Check {
 		pieces:   map[repository.ID]*piece{},
 		added:    map[repository.ID]uint32{},
 	}
+}
+
+// Archives is a check without options of the archives in a repository.
+func Archives(ctx context.Context, store Store, cat *catalog.Catalog, report func(Finding)) (*Report, error) {
+	return New(store, cat.Key, Options{Report: report}).Run(ctx)
 }
 
 // Run looks at everything, reports what it finds and changes nothing. It is called once. An error is one that keeps it

@@ -97,8 +97,6 @@ func (o *objectStore) WriteFile(name string, data []byte) error {
 	return nil
 }
 
-func (o *objectStore) clone() *objectStore { return &objectStore{objects: maps.Clone(o.objects)} }
-
 // A fixture is a repository with archives, and what should be in them.
 type fixture struct {
 	t        *testing.T
