@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -480,6 +481,13 @@ func TestRandomDamageOfARepository(t *testing.T) {
 				garret(t, "create", fmt.Sprintf("%s::%d", repo, n), "tree")
 			}
 			h := newHospital(t, repo)
+			stores, archives, twice := 0, 0, 0
+			defer func() {
+				t.Logf("%d rounds: %d repairs of the repository, %d of archives; asked twice: %d", rounds, stores, archives, twice)
+				if !t.Failed() && stores+archives == 0 {
+					t.Error("nothing was repaired")
+				}
+			}()
 			for round := range rounds {
 				h.admit(t)
 				var done []string
@@ -490,6 +498,9 @@ func TestRandomDamageOfARepository(t *testing.T) {
 				if code != exitOK && code != exitWarning {
 					t.Fatalf("round %d, %q: repair: exit code %d\n%s%s", round, done, code, out, errs)
 				}
+				stores += len(storeRepaired.FindAllString(errs, -1))
+				archives += len(archivesRepaired.FindAllString(errs, -1))
+				twice += max(0, strings.Count(errs, "The repair will:")-1)
 				code, out2, errs2 := status(t, "check", "--verify-data", "--repair", repo)
 				if code != exitOK || out2 != "" {
 					t.Fatalf("round %d, %q: after the repair: exit code %d\n%s%s\nthe repair said\n%s%s", round, done, code, out2, errs2, out, errs)
@@ -502,6 +513,11 @@ func TestRandomDamageOfARepository(t *testing.T) {
 		})
 	}
 }
+
+var (
+	storeRepaired    = regexp.MustCompile(`(?m)^Repaired: [\d,]+ objects?\.$`)
+	archivesRepaired = regexp.MustCompile(`(?m)^Repaired: [\d,]+ archives?\.$`)
+)
 
 // harm does some damage, and says what.
 func (h *hospital) harm(t *testing.T, r *rand.Rand) string {
