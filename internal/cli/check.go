@@ -34,7 +34,8 @@ With --repair, mend what is found, as far as it can be mended:
 
   - Damaged segments are set aside as NAME.beforerecover, and every object in them that is sound is kept.
   - If the manifest is lost, a new one is made of the archives that are found.
-  - Archives of which the record is lost are forgotten. Items that are lost are left out of their archive.
+  - Archives of which the record is lost are forgotten; what is found of their items, and no other archive has, goes to
+    one that is named "salvaged". Items that are lost are left out of their archive.
   - In the place of a lost part of a file come zeros. The archive remembers what belongs there: as soon as a backup
     stores that again, the file is whole again.
   - Objects with the wrong content are kept as garret.damaged.ID beside the segments.
@@ -447,6 +448,7 @@ func archiveRepairs(r *fsck.Report) []string {
 	}
 	add(int64(len(r.Dropped)), "forget %s, of which the record is lost: %s", ui.Plural(int64(len(r.Dropped)), "archive"),
 		quoteSome(r.Dropped))
+	add(r.Salvaged, "keep %s that are left of archives that are lost, as archive %q", ui.Plural(r.Salvaged, "item"), r.SalvagedAs)
 	add(r.Gaps, "leave out the items that are lost, in %s of the archives' items", ui.Plural(r.Gaps, "place"))
 	add(r.LostLinks, "leave out %s to items that are lost", ui.Plural(r.LostLinks, "hard link"))
 	add(r.Patched, "put zeros in the place of what is lost of %s, %s in all, and remember what belongs there",

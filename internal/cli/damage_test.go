@@ -597,6 +597,14 @@ func (h *hospital) compareByItems(t *testing.T) {
 	for name, patches := range patched {
 		want := h.trees[name]
 		for path, content := range h.extract(t, name) {
+			if strings.HasPrefix(name, "salvaged") {
+				for _, tree := range h.trees { // it may be of any of them
+					was, ok := tree[path]
+					if want = tree; ok && (was == content || patches[path] && len(was) == len(content)) {
+						break
+					}
+				}
+			}
 			if was, ok := want[path]; !ok || was != content && (!patches[path] || len(was) != len(content)) {
 				t.Errorf("%s in %s has changed, and does not say so", path, name)
 			}

@@ -9,7 +9,7 @@
 // it is done again:
 //
 //   - A manifest that is lost is made anew of the archives' records that are found.
-//   - An archive whose record is lost is forgotten.
+//   - An archive whose record is lost is forgotten. Those of its items that are found go to an archive of their own.
 //   - Items of which a chunk of the stream is lost are left out, with the hard links to them, and the stream is written
 //     anew from those that are sound.
 //   - In the place of a chunk of a file that is lost come as many zeros. The item remembers which chunk it was
@@ -109,6 +109,8 @@ type Report struct {
 	Rebuilt      bool     // the manifest is lost
 	Found        []string // names of the archives found in its place
 	Dropped      []string // names of archives that are lost
+	Salvaged     int64    // items of archives that are lost
+	SalvagedAs   string   // the archive that they go to
 	Rewritten    int64    // archives whose items change
 	Gaps         int64    // in streams of items
 	LostLinks    int64    // hard links to items that are lost
@@ -207,6 +209,7 @@ type Check struct {
 	rewrite    map[string]bool
 	dangling   map[string]map[string]bool // by archive: what hard links refer to and is lost
 	pieces     map[repository.ID]*piece
+	salvaged   []repository.ID          // chunks with items of archives that are lost
 	wounded    wounds                   // what is lost when the repair is done
 	added      map[repository.ID]uint32 // objects that the repair refers to, and their lengths as stored
 	whole      bool                     // everything has been looked at, and as it is
@@ -268,6 +271,11 @@ func (c *Check) Run(ctx context.Context) (*Report, error) {
 		}
 	} else {
 		whole = false
+	}
+	if whole && !c.heals && (rebuild || len(c.report.Dropped) > 0) {
+		if err := c.salvage(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if whole {
 		if err := c.orphans(ctx); err != nil {

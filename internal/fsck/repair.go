@@ -58,6 +58,13 @@ func (c *Check) Repair(ctx context.Context) (*archive.Manifest, error) {
 		archives[e.name] = archive.ArchiveRef{ID: id, Time: e.Time}
 		s.done.Add(1)
 	}
+	if len(c.salvaged) > 0 {
+		ref, err := c.writeSalvaged(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("write archive %q: %w", c.report.SalvagedAs, err)
+		}
+		archives[c.report.SalvagedAs] = ref
+	}
 	if err := c.deleteUnused(ctx); err != nil {
 		return nil, err
 	}
