@@ -154,7 +154,12 @@ func TestCheckpointsLeaveNothingBehind(t *testing.T) {
 			o.Checkpointed = func(name string) {
 				checkpoints[name]++
 				cat := newCatalog(t, checked, key)
-				if _, err := fsck.Archives(t.Context(), checked, cat, func(f fsck.Finding) { t.Error(f) }); err != nil {
+				_, err := fsck.Archives(t.Context(), checked, cat, func(f fsck.Finding) {
+					if f.Kind != fsck.Orphans { // the chunks of files that are not in the archive yet
+						t.Error(f)
+					}
+				})
+				if err != nil {
 					t.Error(err)
 				}
 				if checked.committed != checked.puts {

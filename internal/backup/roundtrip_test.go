@@ -101,13 +101,6 @@ func (s *memStore) List(_ context.Context, limit int, marker *repository.ID) ([]
 	return ids[:min(limit, len(ids))], nil
 }
 
-func (s *memStore) Delete(_ context.Context, id repository.ID) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.objects, id)
-	return nil
-}
-
 func (s *memStore) Commit(context.Context) error {
 	s.committed = s.puts
 	return nil

@@ -225,6 +225,8 @@ func (c *check) checkRest(ctx context.Context, lost map[repository.ID]bool) erro
 		if locked == nil && c.parts == nil {
 			c.tellSound()
 		}
+	case !c.repair && c.archives != nil && c.archives.Orphans > 0 && c.findings == 1:
+		c.ui.Printf(`Nothing is lost of repository %q; "garret check --repair" deletes what nothing refers to`, c.loc)
 	case !c.repair:
 		c.ui.Printf(`garret: repository %q is damaged; "garret check --repair" mends what can be mended`, c.loc)
 	default:
