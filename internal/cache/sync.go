@@ -147,6 +147,9 @@ func (s *itemStream) feed(data []byte) (items int64) {
 		for _, chunk := range it.Chunks {
 			s.uses.Add(chunk)
 		}
+		for _, chunk := range it.ChunksHealthy { // with which a patched file may yet be healed
+			s.uses.use(chunk)
+		}
 	}
 }
 

@@ -122,6 +122,9 @@ func shorten(name string, n int) string {
 	return name[:n]
 }
 
+// ErrPatched says why a part of a file is lost for which a repair has put zeros into the archive.
+var ErrPatched = errors.New("a repair found it missing, and has put zeros in its place")
+
 // content passes on the chunks of a file. It returns what is lost of it, and the error that keeps it from going on.
 func (r *run) content(ctx context.Context, out output, it *archive.Item) (damage, err error) {
 	chunks := it.Chunks
@@ -139,6 +142,9 @@ func (r *run) content(ctx context.Context, out output, it *archive.Item) (damage
 				return damage, err
 			}
 			r.Progress.Bytes.Add(int64(len(data)))
+			if it.Patched() && it.ChunksHealthy[i-1] != c {
+				damage = addDamage(damage, &DamageError{Offset: offset, Size: int64(c.Size), Err: ErrPatched})
+			}
 		case lost(err):
 			damage = addDamage(damage, &DamageError{Offset: offset, Size: int64(c.Size), Err: err})
 			if err := out.zeros(int64(c.Size)); err != nil {

@@ -75,7 +75,7 @@ func (s *missingSource) give(it *archive.Item) bool {
 		return false
 	case s.path == "":
 		s.path = it.Path
-		it.HasChunks, it.Chunks, it.Source = s.item.HasChunks, s.item.Chunks, ""
+		it.HasChunks, it.Chunks, it.ChunksHealthy, it.Source = s.item.HasChunks, s.item.Chunks, s.item.ChunksHealthy, ""
 	default:
 		it.Source = s.path
 	}

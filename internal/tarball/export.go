@@ -274,6 +274,10 @@ func (e *exporter) file(ctx context.Context, q *queue, j *job, h *tar.Header) er
 		data, err := q.chunk(j, i)
 		switch {
 		case err == nil:
+			if j.item.Patched() && j.item.ChunksHealthy[i] != c {
+				lack := &restore.DamageError{Offset: j.offset(i), Size: int64(c.Size), Err: restore.ErrPatched}
+				damage = restore.AddDamage(damage, lack)
+			}
 			_, err = e.tar.Write(data)
 		case lost(err):
 			damage = restore.AddDamage(damage, &restore.DamageError{Offset: j.offset(i), Size: int64(c.Size), Err: err})
@@ -300,6 +304,9 @@ func (e *exporter) file(ctx context.Context, q *queue, j *job, h *tar.Header) er
 
 // damage returns what is known to be lost of a file before it is written, in damage.
 func (e *exporter) damage(ctx context.Context, q *queue, j *job) (damage, err error) {
+	if j.item.Patched() {
+		return restore.ErrPatched, nil
+	}
 	whole := j.size() <= maxBuffered
 	if !whole && e.store == nil {
 		return nil, nil
