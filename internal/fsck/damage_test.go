@@ -171,6 +171,12 @@ func TestLostZerosAreReplacedByThemselves(t *testing.T) {
 		if r, _ := f.check(Options{}, false); r.Wounded > 0 {
 			t.Error("it counts as patched")
 		}
+		if n, err := Heal(t.Context(), f.store, f.cat, nil); n != 0 || err != nil {
+			t.Errorf("healed %d files, %v", n, err)
+		}
+		if f.cat = f.catalog(); len(f.cat.Manifest.Lost().Chunks) > 0 {
+			t.Error("the zeros count as lost, and each backup would look for files to heal")
+		}
 	})
 }
 

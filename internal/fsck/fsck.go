@@ -20,7 +20,8 @@
 //   - Objects that nothing refers to are deleted, unless it is not sure that nothing does.
 //
 // A check takes 33 bytes of memory for each object of the repository, 49 when it verifies their content, so 100 or 150 MB
-// for 3 million; besides it a little for each chunk of the archives' items (see pieces).
+// for 3 million, of which the garbage collector may make twice as much; besides it a little for each chunk of the archives'
+// items (see piece).
 package fsck
 
 import (

@@ -33,7 +33,7 @@ func (c *Check) Repair(ctx context.Context) (*archive.Manifest, error) {
 	if !c.whole {
 		return nil, errors.New("a check that has not seen all there is is nothing to repair by")
 	}
-	if c.report.OK() {
+	if c.report.OK() && !c.heals { // else the manifest may remember what is lost no more
 		return c.manifest, nil
 	}
 	archives := maps.Clone(c.manifest.Archives)
