@@ -1,6 +1,8 @@
 package repository
 
 import (
+	"cmp"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"slices"
@@ -268,7 +270,13 @@ func (x *index) walkMemory(fromMarker bool, marker *ID, yield func(ID) bool) err
 	return nil
 }
 
-func compareIDs(a, b ID) int { return slices.Compare(a[:], b[:]) }
+// compareIDs puts ids in the order of the buckets of the smallest table: as long as there are few, the reference lists
+// them so.
+func compareIDs(a, b ID) int {
+	return cmp.Or(cmp.Compare(smallestSlot(a), smallestSlot(b)), slices.Compare(a[:], b[:]))
+}
+
+func smallestSlot(id ID) uint32 { return binary.LittleEndian.Uint32(id[:]) % hashindex.MinBuckets }
 
 // writeTable writes a layer from the entries that fill adds, and opens it. Its name must not be in use by another table
 // that is still needed.

@@ -30,9 +30,12 @@ import (
 const (
 	magic      = "ATTICIDX"
 	headerSize = 18
-	minBuckets = 1024
-	empty      = 0xffffffff
-	deleted    = 0xfffffffe
+
+	// MinBuckets is how many buckets a table has at least.
+	MinBuckets = 1024
+
+	empty   = 0xffffffff
+	deleted = 0xfffffffe
 
 	// MaxValue is the largest first value that an entry can have.
 	MaxValue = 0xfffffffd
@@ -49,10 +52,10 @@ type Table struct {
 }
 
 // New returns an empty table whose entries have the given number of 32-bit values, at most 3.
-func New(values int) *Table { return newTable(values, minBuckets) }
+func New(values int) *Table { return newTable(values, MinBuckets) }
 
 // NewSized returns an empty table that takes the given number of entries without growing, with short probes.
-func NewSized(values, entries int) *Table { return newSized(values, entries, minBuckets) }
+func NewSized(values, entries int) *Table { return newSized(values, entries, MinBuckets) }
 
 // NewSmall is NewSized of a table that may be smaller than the reference makes them, for files that it does not read.
 func NewSmall(values, entries int) *Table { return newSized(values, entries, 16) }
@@ -158,7 +161,7 @@ func (t *Table) Delete(id segment.ID) bool {
 	}
 	t.setFirst(i, deleted)
 	t.entries--
-	if t.n > minBuckets && t.entries < int(float64(t.n)*0.25) {
+	if t.n > MinBuckets && t.entries < int(float64(t.n)*0.25) {
 		t.resize(t.n / 2)
 	}
 	return true

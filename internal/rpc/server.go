@@ -1,0 +1,344 @@
+package rpc
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"garret/internal/rawpack"
+	"garret/repository"
+)
+
+// ServerOptions say what a server lets its client do.
+type ServerOptions struct {
+	// RestrictTo are the folders in which, and below which, repositories may be opened and made. None: everywhere.
+	RestrictTo []string
+	ReadOnly   bool // nothing may be changed
+	// MaxObjectSize bounds what the client may store, in bytes; 0: repository.MaxObjectSize.
+	MaxObjectSize int
+	LockWait      time.Duration // see repository.Options
+	// Warn is told of what is found and mended by the way, and of what a check finds.
+	Warn func(error)
+}
+
+// Serve answers the requests that come from in until there are no more. A message that is none ends it with an error; so
+// does the end of the stream in the midst of one. What was not committed by then is rolled back.
+func Serve(ctx context.Context, in io.Reader, out io.Writer, o ServerOptions) error {
+	if o.MaxObjectSize <= 0 || o.MaxObjectSize > repository.MaxObjectSize {
+		o.MaxObjectSize = repository.MaxObjectSize
+	}
+	if o.Warn == nil {
+		o.Warn = func(error) {}
+	}
+	s := &server{
+		o:   o,
+		in:  frameReader{r: in, limit: o.MaxObjectSize + maxOverhead},
+		out: bufio.NewWriterSize(out, 64<<10),
+	}
+	err := s.serve(ctx)
+	if s.repo != nil {
+		err = errors.Join(err, s.repo.Close())
+	}
+	return err
+}
+
+// A server is one conversation.
+type server struct {
+	o    ServerOptions
+	in   frameReader
+	out  *bufio.Writer
+	buf  []byte // of the response at hand
+	repo *repository.Repository
+	path string // of repo, as the client gave it
+}
+
+func (s *server) serve(ctx context.Context) error {
+	for {
+		msg, err := s.in.next()
+		if err == io.EOF {
+			return s.out.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		q, err := parseRequest(msg)
+		if err != nil {
+			return err
+		}
+		if s.buf, err = s.answer(ctx, s.buf[:0], q); err != nil {
+			return err
+		}
+		if _, err := s.out.Write(s.buf); err != nil {
+			return err
+		}
+		if cap(s.buf) > 1<<20 {
+			s.buf = nil
+		}
+		if !s.in.buffered() {
+			if err := s.out.Flush(); err != nil {
+				return err
+			}
+		}
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// A method does what a request asks for and appends its result to the response. The error is told to the client, unless
+// it is of the arguments.
+type method struct {
+	args int
+	call func(s *server, ctx context.Context, b []byte, q *request) ([]byte, error)
+	open bool // a repository must be open
+}
+
+// methods are those that exist; there is no way to others.
+var methods = map[string]method{
+	methodNegotiate: {args: 1, call: (*server).negotiate},
+	methodOpen:      {args: 2, call: (*server).openRepository},
+	methodGet:       {args: 1, call: (*server).get, open: true},
+	methodPut:       {args: 2, call: (*server).put, open: true},
+	methodDelete:    {args: 1, call: (*server).delete, open: true},
+	methodCommit:    {args: 0, call: (*server).commit, open: true},
+	methodRollback:  {args: 0, call: (*server).rollback, open: true},
+	methodList:      {args: 2, call: (*server).list, open: true},
+	methodLen:       {args: 0, call: (*server).len, open: true},
+	methodCheck:     {args: 1, call: (*server).check, open: true},
+}
+
+// errArguments is a request whose arguments make no sense: it ends the conversation.
+var errArguments = errors.New("malformed request")
+
+// answer returns b with the response to a request.
+func (s *server) answer(ctx context.Context, b []byte, q request) ([]byte, error) {
+	m, ok := methods[q.method]
+	if !ok {
+		// As Attic says it, for whoever looks at the text.
+		b = beginFailure(b, q.id, "AttributeError", 1)
+		return rawpack.AppendRaw(b, fmt.Sprintf("'Repository' object has no attribute '%s'", q.method)), nil
+	}
+	if q.n != m.args {
+		return nil, fmt.Errorf("%w: %s has %d arguments, not %d", errArguments, q.method, q.n, m.args)
+	}
+	var object *repository.ID
+	err := error(nil)
+	if m.open && s.repo == nil {
+		err = errors.New("no repository is open")
+	} else {
+		start := len(b)
+		args := *q.args
+		var done []byte
+		done, err = m.call(s, ctx, beginResponse(b, q.id), &q)
+		if argErr := q.args.Err(); argErr != nil {
+			return nil, fmt.Errorf("%w: %s: %w", errArguments, q.method, argErr)
+		}
+		if err == nil {
+			return done, nil
+		}
+		b = b[:start]
+		if m.open && m.args > 0 && args.NextIsRaw() { // what it is about, if it is about an object
+			if raw := args.Raw(); len(raw) == len(repository.ID{}) {
+				object = (*repository.ID)(raw)
+			}
+		}
+	}
+	return appendError(b, q.id, err, s.path, object), nil
+}
+
+func (s *server) negotiate(_ context.Context, b []byte, q *request) ([]byte, error) {
+	q.args.Value() // whatever it knows, this is what we know
+	return rawpack.AppendInt(b, 1), nil
+}
+
+func (s *server) openRepository(ctx context.Context, b []byte, q *request) ([]byte, error) {
+	asked := q.args.Text()
+	create := readBool(q.args)
+	if q.args.Err() != nil {
+		return nil, nil
+	}
+	if s.repo != nil {
+		if err := s.repo.Close(); err != nil {
+			return nil, err
+		}
+		s.repo = nil
+	}
+	s.path = expandHome(asked)
+	path, err := s.admit(s.path)
+	if err != nil {
+		return nil, err
+	}
+	o := &repository.Options{LockWait: s.o.LockWait, ReadOnly: s.o.ReadOnly, Warn: s.o.Warn}
+	if create {
+		if s.o.ReadOnly {
+			return nil, fmt.Errorf("make a repository: %w", ErrNotAllowed)
+		}
+		s.repo, err = repository.Create(ctx, path, o)
+	} else {
+		s.repo, err = repository.OpenForCheck(ctx, path, o)
+	}
+	if err != nil {
+		s.repo = nil
+		return nil, err
+	}
+	id := s.repo.ID()
+	return rawpack.AppendRaw(b, id[:]), nil
+}
+
+// expandHome returns a path as the client means it: "/~/x" and "~/x" are in the home of the server's user.
+func expandHome(path string) string {
+	trimmed := strings.TrimPrefix(path, "/")
+	if trimmed != "~" && !strings.HasPrefix(trimmed, "~/") {
+		return path
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return path
+	}
+	return filepath.Join(home, trimmed[1:])
+}
+
+// admit returns the path of a repository without links in it, if it is within the folders that are allowed.
+func (s *server) admit(path string) (string, error) {
+	if len(s.o.RestrictTo) == 0 {
+		return path, nil
+	}
+	real, err := resolve(path)
+	if err != nil {
+		return "", ErrPathNotAllowed
+	}
+	for _, dir := range s.o.RestrictTo {
+		allowed, err := resolve(expandHome(dir))
+		if err != nil {
+			return "", fmt.Errorf("the folder that is allowed cannot be found: %w", err)
+		}
+		if real == allowed || strings.HasPrefix(real, strings.TrimSuffix(allowed, "/")+"/") {
+			return real, nil
+		}
+	}
+	return "", ErrPathNotAllowed
+}
+
+// resolve returns an absolute path without links and "..". What does not exist yet, at its end, has none.
+func resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	rest := ""
+	for {
+		real, err := filepath.EvalSymlinks(path)
+		if err == nil {
+			return filepath.Join(real, rest), nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		if _, err := os.Lstat(path); err == nil { // a link to what does not exist
+			return "", os.ErrNotExist
+		}
+		path, rest = filepath.Dir(path), filepath.Join(filepath.Base(path), rest)
+	}
+}
+
+func (s *server) get(ctx context.Context, b []byte, q *request) ([]byte, error) {
+	id := readID(q.args)
+	if q.args.Err() != nil {
+		return nil, nil
+	}
+	data, err := s.repo.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return rawpack.AppendRaw(b, data), nil
+}
+
+func (s *server) put(ctx context.Context, b []byte, q *request) ([]byte, error) {
+	id, data := readID(q.args), q.args.Raw()
+	if q.args.Err() != nil {
+		return nil, nil
+	}
+	if s.o.ReadOnly {
+		return nil, ErrNotAllowed
+	}
+	if len(data) > s.o.MaxObjectSize {
+		return nil, fmt.Errorf("%w: %d bytes are more than %d", repository.ErrTooLarge, len(data), s.o.MaxObjectSize)
+	}
+	return rawpack.AppendNil(b), s.repo.Put(ctx, id, data)
+}
+
+func (s *server) delete(ctx context.Context, b []byte, q *request) ([]byte, error) {
+	id := readID(q.args)
+	if q.args.Err() != nil {
+		return nil, nil
+	}
+	if s.o.ReadOnly {
+		return nil, ErrNotAllowed
+	}
+	return rawpack.AppendNil(b), s.repo.Delete(ctx, id)
+}
+
+func (s *server) commit(ctx context.Context, b []byte, _ *request) ([]byte, error) {
+	return rawpack.AppendNil(b), s.repo.Commit(ctx)
+}
+
+func (s *server) rollback(_ context.Context, b []byte, _ *request) ([]byte, error) {
+	return rawpack.AppendNil(b), s.repo.Rollback()
+}
+
+// maxListed is how many ids a response has at most: as many as fit into a message.
+const maxListed = repository.MaxObjectSize / (3 + len(repository.ID{}))
+
+func (s *server) list(ctx context.Context, b []byte, q *request) ([]byte, error) {
+	limit := 0
+	if !q.args.Nil() {
+		limit = int(q.args.Int(0, math.MaxInt32))
+	}
+	var marker *repository.ID
+	if !q.args.Nil() {
+		id := readID(q.args)
+		marker = &id
+	}
+	if q.args.Err() != nil {
+		return nil, nil
+	}
+	ids, err := s.repo.List(ctx, limit, marker)
+	if err != nil {
+		return nil, err
+	}
+	b = rawpack.AppendArrayHeader(b, len(ids))
+	for i := range ids {
+		b = rawpack.AppendRaw(b, ids[i][:])
+	}
+	return b, nil
+}
+
+func (s *server) len(ctx context.Context, b []byte, _ *request) ([]byte, error) {
+	n, err := s.repo.Len(ctx)
+	return rawpack.AppendInt(b, int64(n)), err
+}
+
+func (s *server) check(ctx context.Context, b []byte, q *request) ([]byte, error) {
+	repair := readBool(q.args)
+	if q.args.Err() != nil {
+		return nil, nil
+	}
+	if repair && s.o.ReadOnly {
+		return nil, ErrNotAllowed
+	}
+	report, err := s.repo.Check(ctx, repository.CheckOptions{Repair: repair})
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range report.Findings {
+		s.o.Warn(errors.New(f.String()))
+	}
+	return appendBool(b, report.OK() || report.Repaired), nil
+}
