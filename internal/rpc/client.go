@@ -265,8 +265,8 @@ func (c *Client) Close() error {
 	}
 	c.wake.Broadcast()
 	c.mu.Unlock()
-	c.writing.Wait()
 	err := c.closer.Close()
+	c.writing.Wait()
 	c.reading.Wait()
 	return err
 }

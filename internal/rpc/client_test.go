@@ -1,0 +1,379 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"garret/repository"
+)
+
+// connect starts a server and returns a client of it, at both ends of a pipe.
+func connect(t *testing.T, path string, create bool, o ServerOptions) (*Client, error) {
+	t.Helper()
+	near, far := net.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := Serve(context.Background(), far, far, o)
+		far.Close()
+		done <- err
+	}()
+	c, err := NewClient(t.Context(), near, near, near, path, create)
+	t.Cleanup(func() {
+		if c != nil {
+			c.Close()
+		}
+		near.Close()
+		<-done
+		r, err := repository.Open(context.Background(), path, nil)
+		if errors.Is(err, repository.ErrNotExist) {
+			return
+		}
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer r.Close()
+		if report, err := r.Check(context.Background(), repository.CheckOptions{}); err != nil || !report.OK() {
+			t.Errorf("check: %v %v", report, err)
+		}
+	})
+	return c, err
+}
+
+// atticServer answers as was recorded, and holds every request against what was.
+type atticServer struct {
+	t         *testing.T
+	requests  [][]byte
+	responses [][]byte
+}
+
+func (s *atticServer) run(conn net.Conn) {
+	in := frameReader{r: conn, limit: 1 << 20}
+	for i, want := range s.requests {
+		msg, err := in.next()
+		if err != nil {
+			s.t.Errorf("request %d: %v", i, err)
+			return
+		}
+		if !bytes.Equal(msg, want) {
+			s.t.Errorf("request %d is\n%q, want\n%q", i, msg, want)
+		}
+		if _, err := conn.Write(s.responses[i]); err != nil {
+			s.t.Errorf("response %d: %v", i, err)
+			return
+		}
+	}
+}
+
+func TestTheClientAsksAsAtticDoes(t *testing.T) {
+	g := readGolden(t)
+	session := g.Sessions[0]
+	s := &atticServer{t: t}
+	for _, c := range session.Calls {
+		s.requests = append(s.requests, unhex(t, c.RequestHex))
+		s.responses = append(s.responses, unhex(t, c.ResponseHex))
+	}
+	near, far := net.Pipe()
+	var serving sync.WaitGroup
+	serving.Go(func() { s.run(far) })
+	ctx := t.Context()
+	c, err := NewClient(ctx, near, near, near, g.TmpDir+"/repo", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range session.Calls[2:] {
+		q, err := parseRequest(unhex(t, call.RequestHex))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := parseResponse(unhex(t, call.ResponseHex))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = nil
+		switch q.method {
+		case methodPut:
+			id := readID(q.args)
+			err = c.Put(ctx, id, q.args.Raw())
+		case methodDelete:
+			if err = c.Delete(ctx, readID(q.args)); err == nil {
+				err = c.settle(ctx)
+				c.failed = nil // as who waited for it and goes on
+			}
+		case methodGet:
+			var data []byte
+			if data, err = c.Get(ctx, readID(q.args)); err == nil && !bytes.Equal(data, answer.result.Raw()) {
+				t.Errorf("got %q", data)
+			}
+		case methodLen:
+			var n int
+			if n, err = c.Len(ctx); int64(n) != answer.result.Int(0, 100) {
+				t.Errorf("length %d", n)
+			}
+		case methodList:
+			limit := 0
+			if !q.args.Nil() {
+				limit = int(q.args.Int(0, 100))
+			}
+			var ids []repository.ID
+			if ids, err = c.List(ctx, limit, nil); len(ids) != answer.result.ArrayLen() {
+				t.Errorf("listed %v", ids)
+			}
+		case methodCommit:
+			err = c.Commit(ctx)
+		case methodRollback:
+			err = c.Rollback()
+		case methodCheck:
+			_, err = c.Check(ctx, readBool(q.args))
+		default:
+			t.Fatalf("unknown method %q", q.method)
+		}
+		if want := answer.err == "ObjectNotFound"; want != errors.Is(err, repository.ErrNotFound) || !want && err != nil {
+			t.Errorf("%s: %v", q.method, err)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	serving.Wait()
+}
+
+func numbered(i int) (repository.ID, []byte) {
+	return repository.ID{byte(i), byte(i >> 8), 7}, bytes.Repeat([]byte(fmt.Sprint(i, " ")), i%5000)
+}
+
+func TestWhatIsStoredThroughAServerIsThere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "repo")
+	ctx := t.Context()
+	c, err := connect(t, path, true, ServerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 3000
+	for i := range n {
+		id, data := numbered(i)
+		if err := c.Put(ctx, id, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var reading sync.WaitGroup
+	for range 20 {
+		reading.Go(func() {
+			for range 100 {
+				id, want := numbered(rand.IntN(n))
+				if got, err := c.Get(ctx, id); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%v: %v", id, err)
+				}
+			}
+		})
+	}
+	reading.Wait()
+	seen := map[repository.ID]bool{}
+	for id, err := range c.All(ctx) {
+		if err != nil || seen[id] {
+			t.Fatal(id, err)
+		}
+		seen[id] = true
+	}
+	if count, err := c.Len(ctx); err != nil || count != n || len(seen) != n {
+		t.Errorf("%d objects, %d listed, %v", count, len(seen), err)
+	}
+	if ok, err := c.Check(ctx, false); err != nil || !ok {
+		t.Errorf("check: %v %v", ok, err)
+	}
+}
+
+func TestAPutThatFailedMakesTheCommitFail(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "repo")
+	ctx := t.Context()
+	c, err := connect(t, path, true, ServerOptions{MaxObjectSize: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Put(ctx, repository.ID{1}, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Put(ctx, repository.ID{2}, make([]byte, 1001)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Commit(ctx); !errors.Is(err, repository.ErrTooLarge) || !errors.Is(err, repository.ErrFailed) {
+		t.Errorf("commit: %v", err)
+	}
+	if err := c.Put(ctx, repository.ID{3}, nil); !errors.Is(err, repository.ErrFailed) {
+		t.Errorf("put: %v", err)
+	}
+	if err := c.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Put(ctx, repository.ID{3}, nil); err != nil {
+		t.Error(err)
+	}
+	if err := c.Commit(ctx); err != nil {
+		t.Error(err)
+	}
+	if n, err := c.Len(ctx); n != 1 || err != nil {
+		t.Errorf("%d objects: %v", n, err)
+	}
+}
+
+// cutter is a connection that breaks after some bytes from the client.
+type cutter struct {
+	net.Conn
+	left int
+}
+
+func (c *cutter) Write(b []byte) (int, error) {
+	if len(b) > c.left {
+		n, _ := c.Conn.Write(b[:c.left])
+		c.left = 0
+		c.Conn.Close()
+		return n, io.ErrClosedPipe
+	}
+	c.left -= len(b)
+	return c.Conn.Write(b)
+}
+
+func TestAConnectionThatBreaksLeavesTheLastCommit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "repo")
+	ctx := t.Context()
+	if r, err := repository.Create(ctx, path, nil); err != nil {
+		t.Fatal(err)
+	} else if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	acknowledged := 0
+	for left := 0; ; left += 37 {
+		near, far := net.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			err := Serve(context.Background(), far, far, ServerOptions{LockWait: time.Minute})
+			far.Close()
+			done <- err
+		}()
+		conn := &cutter{near, left}
+		err := func() error {
+			c, err := NewClient(ctx, conn, conn, conn, path, false)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			for round := range 3 {
+				for i := range 5 {
+					if err := c.Put(ctx, repository.ID{byte(i), 1}, fmt.Append(nil, left, round)); err != nil {
+						return err
+					}
+				}
+				if err := c.Commit(ctx); err != nil {
+					return err
+				}
+				acknowledged = left*10 + round
+			}
+			return nil
+		}()
+		near.Close()
+		<-done
+		if err != nil && !errors.Is(err, ErrConnection) {
+			t.Fatalf("after %d bytes: %v", left, err)
+		}
+		r, openErr := repository.Open(ctx, path, nil)
+		if openErr != nil {
+			t.Fatal(openErr)
+		}
+		var values []string
+		for i := range 5 {
+			if v, err := r.Get(ctx, repository.ID{byte(i), 1}); err == nil {
+				values = append(values, string(v))
+			}
+		}
+		if report, err := r.Check(ctx, repository.CheckOptions{}); err != nil || !report.OK() {
+			t.Fatalf("after %d bytes: %v %v", left, report, err)
+		}
+		r.Close()
+		for _, v := range values {
+			var l, round int
+			if _, err := fmt.Sscan(v, &l, &round); err != nil || v != values[0] || l*10+round < acknowledged {
+				t.Fatalf("after %d bytes: values %v, acknowledged %d", left, values, acknowledged)
+			}
+		}
+		if err == nil {
+			break
+		}
+	}
+}
+
+func TestOnlyAllowedPathsAreOpened(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	make := func(path string) string {
+		path = filepath.Join(dir, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		r, err := repository.Create(t.Context(), path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		return path
+	}
+	inside, beside := make("a/b/c"), make("a/bc")
+	link := filepath.Join(dir, "a/b/link")
+	if err := os.Symlink(beside, link); err != nil {
+		t.Fatal(err)
+	}
+	back := filepath.Join(dir, "back")
+	if err := os.Symlink(filepath.Join(dir, "a/b"), back); err != nil {
+		t.Fatal(err)
+	}
+	o := ServerOptions{RestrictTo: []string{filepath.Join(dir, "a/b")}}
+	for path, allowed := range map[string]bool{
+		inside: true, filepath.Join(back, "c"): true, filepath.Join(dir, "a/b") + "/./c/": true,
+		beside: false, dir + "/a/b/../bc": false, link: false, "/": false, "": false,
+		dir + "/a/b/c/../../bc": false,
+	} {
+		near, far := net.Pipe()
+		go func() {
+			Serve(context.Background(), far, far, o)
+			far.Close()
+		}()
+		c, err := NewClient(t.Context(), near, near, near, path, false)
+		if c != nil {
+			c.Close()
+		}
+		near.Close()
+		if allowed != (err == nil) || err != nil && !errors.Is(err, ErrPathNotAllowed) {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+	// What does not exist yet may be made inside alone.
+	for path, allowed := range map[string]bool{"a/b/new": true, "a/new": false, "a/b/../new2": false, "a/b/link/new": false} {
+		near, far := net.Pipe()
+		go func() {
+			Serve(context.Background(), far, far, o)
+			far.Close()
+		}()
+		c, err := NewClient(t.Context(), near, near, near, dir+"/"+path, true)
+		if c != nil {
+			c.Close()
+		}
+		near.Close()
+		if allowed != (err == nil) || err != nil && !errors.Is(err, ErrPathNotAllowed) {
+			t.Errorf("create %q: %v", path, err)
+		}
+	}
+}
