@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"math"
+	"slices"
 	"sync"
+	"time"
 
 	"garret/internal/rawpack"
 	"garret/repository"
@@ -16,8 +17,20 @@ import (
 // Bounds of what a client has asked for and not got an answer to. Attic's client has the first too.
 const (
 	maxInFlight      = 100
+	maxInFlight2     = 4 * maxMany // of version 2, where many are in one message
 	maxBytesInFlight = 32 << 20
 )
+
+// ClientOptions are how a client opens a repository.
+type ClientOptions struct {
+	Create    bool          // make the repository
+	Exclusive bool          // see repository.Options; with version 1 the first write makes the lock exclusive
+	LockWait  time.Duration // see repository.Options; with version 1 the server waits as it likes
+	Version   int           // the latest to speak; 0: all that are known
+	// Silence is how long the server may say nothing while it is waited for, before the connection is taken to be broken;
+	// 0: two minutes. With version 1 it may be silent for as long as it likes.
+	Silence time.Duration
+}
 
 // A Client is a repository at the other end of a pipe. Its methods do as those of repository.Repository, save that Put
 // and Delete return before it is known whether they could be done: the next Commit fails if not. It is safe for
@@ -26,66 +39,113 @@ const (
 // After an error that matches ErrConnection nothing more can be done with it. What was committed before is committed; what
 // was not, the server rolls back; whether a Commit that was under way has been done is not known.
 type Client struct {
+	o       ClientOptions
 	version int
 	path    string
 	id      repository.ID
 	closer  io.Closer
 
 	mu       sync.Mutex
-	wake     *sync.Cond // something of what is below has changed
-	out      []byte     // requests that are to be written
-	calls    map[uint64]*call
-	nextID   uint64
-	inFlight int   // bytes of requests without an answer
-	broken   error // why nothing more can be done
-	failed   error // of a put or delete of this transaction that nobody waited for
-	closed   bool
-
-	writing, reading sync.WaitGroup
+	wake     *sync.Cond       // something of what is below has changed
+	out      []byte           // requests that are to be written
+	batch    *sent            // one more, that may still grow
+	sent     map[uint64]*sent // requests without an answer
+	calls    int              // in these
+	inFlight int              // bytes of these
+	nextID   uint64           // of a request
+	heard    time.Time        // when the server last said something
+	broken   error            // why nothing more can be done
+	failed   error            // of a put or delete of this transaction that nobody waited for
+	over     chan struct{}    // closed when broken is set
+	known    *known           // what is there, once Follow has found out
+	working  sync.WaitGroup   // the goroutines at the two ends of the pipe
 }
 
-// A call is a request whose answer is awaited.
+// A call is a question whose answer is awaited.
 type call struct {
-	method string
-	size   int
-	msg    []byte // the answer
-	err    error
-	done   chan struct{} // nil: nobody waits
+	result   *rawpack.Reader
+	err      error
+	done     chan struct{} // nil: nobody waits
+	progress func(done, total int)
 }
 
-// NewClient begins a conversation over a pipe and opens the repository at a path, or makes it. closer ends the pipe:
-// after it, reads and writes fail. It is called when the conversation is over, for whatever reason.
+// sent is a request, which asks for one call, or for many of a kind.
+type sent struct {
+	id     uint64
+	method string
+	calls  []*call
+	body   []byte // of a batch: its arguments
+	size   int
+}
+
+// NewClient begins a conversation over a pipe and opens the repository at a path. closer ends the pipe: after it, reads
+// and writes fail. It is called when the conversation is over, for whatever reason.
 func NewClient(
-	ctx context.Context, in io.Reader, out io.Writer, closer io.Closer, path string, create bool,
+	ctx context.Context, in io.Reader, out io.Writer, closer io.Closer, path string, o ClientOptions,
 ) (*Client, error) {
-	c := &Client{path: path, closer: closer, calls: map[uint64]*call{}, nextID: 1}
+	if o.Version <= 0 || o.Version > version {
+		o.Version = version
+	}
+	if o.Silence <= 0 {
+		o.Silence = 2 * time.Minute
+	}
+	c := &Client{
+		o: o, path: path, closer: closer, version: 1, nextID: 1, heard: time.Now(),
+		sent: map[uint64]*sent{}, over: make(chan struct{}),
+	}
 	c.wake = sync.NewCond(&c.mu)
-	c.writing.Go(func() { c.write(out) })
-	c.reading.Go(func() { c.read(in) })
-	err := c.begin(ctx, create)
-	if err != nil {
+	c.working.Go(func() { c.write(out) })
+	c.working.Go(func() { c.read(in) })
+	if err := c.begin(ctx); err != nil {
 		c.Close()
 		return nil, err
+	}
+	if c.version > 1 {
+		c.working.Go(c.watch)
 	}
 	return c, nil
 }
 
-func (c *Client) begin(ctx context.Context, create bool) error {
-	r, err := c.call(ctx, methodNegotiate, func(b []byte) []byte { return rawpack.AppendInt(b, 1) }, 1)
+func (c *Client) begin(ctx context.Context) error {
+	r, err := c.call(ctx, methodNegotiate, 1, func(b []byte) []byte { return rawpack.AppendInt(b, int64(c.o.Version)) })
 	if err != nil {
 		return err
 	}
-	if c.version = int(r.Int(0, math.MaxInt32)); r.Err() != nil || c.version != 1 {
-		return fmt.Errorf("%w: the server speaks version %d, which is not known", ErrConnection, c.version)
+	v := int(r.Int(1, math.MaxInt32))
+	if err := c.answered(methodNegotiate, r); err != nil {
+		return err
 	}
-	r, err = c.call(ctx, methodOpen, func(b []byte) []byte {
-		return appendBool(rawpack.AppendRaw(b, c.path), create)
-	}, 2)
+	if v > c.o.Version {
+		return fmt.Errorf("%w: the server speaks version %d, which is not known", ErrConnection, v)
+	}
+	c.mu.Lock()
+	c.version = v
+	c.mu.Unlock()
+	args := 2
+	if v > 1 {
+		args = 4
+	}
+	r, err = c.call(ctx, methodOpen, args, func(b []byte) []byte {
+		b = appendBool(rawpack.AppendRaw(b, c.path), c.o.Create)
+		if v > 1 {
+			b = appendBool(b, c.o.Exclusive)
+			b = rawpack.AppendInt(b, milliseconds(c.o.LockWait))
+		}
+		return b
+	})
 	if err != nil {
 		return err
 	}
 	c.id = readID(r)
 	return c.answered(methodOpen, r)
+}
+
+// milliseconds returns a time as open has it.
+func milliseconds(d time.Duration) int64 {
+	if d < 0 {
+		return -1
+	}
+	return min(d.Milliseconds(), math.MaxInt32)
 }
 
 // answered returns an error if the result of a call was not as it should be. The conversation cannot go on then.
@@ -98,211 +158,68 @@ func (c *Client) answered(method string, r *rawpack.Reader) error {
 	return nil
 }
 
+// Version returns which version of the protocol is spoken.
+func (c *Client) Version() int { return c.version }
+
 // ID returns the repository's id.
 func (c *Client) ID() repository.ID { return c.id }
 
 // String returns where the repository is, as the server was told.
 func (c *Client) String() string { return c.path }
 
-// Get returns the value of an object, which the caller owns.
-func (c *Client) Get(ctx context.Context, id repository.ID) ([]byte, error) {
-	r, err := c.call(ctx, methodGet, func(b []byte) []byte { return rawpack.AppendRaw(b, id[:]) }, 1)
-	if err != nil {
-		return nil, fmt.Errorf("get %v: %w", id, err)
-	}
-	data := r.Raw()
-	return data, c.answered(methodGet, r)
-}
-
-// Put stores or replaces an object, and does not keep data.
-func (c *Client) Put(ctx context.Context, id repository.ID, data []byte) error {
-	if len(data) > repository.MaxObjectSize {
-		return fmt.Errorf("put %v: %w: %d bytes are more than %d", id, repository.ErrTooLarge, len(data), repository.MaxObjectSize)
-	}
-	return c.send(ctx, methodPut, func(b []byte) []byte {
-		return rawpack.AppendRaw(rawpack.AppendRaw(b, id[:]), data)
-	}, 2)
-}
-
-// Delete removes an object.
-func (c *Client) Delete(ctx context.Context, id repository.ID) error {
-	return c.send(ctx, methodDelete, func(b []byte) []byte { return rawpack.AppendRaw(b, id[:]) }, 1)
-}
-
-// Commit makes the transaction durable, or fails if any of its puts and deletes did.
-func (c *Client) Commit(ctx context.Context) error {
-	if err := c.settle(ctx); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	if _, err := c.call(ctx, methodCommit, nil, 0); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	return nil
-}
-
-// settle waits for the answers to all that nobody waits for.
-func (c *Client) settle(ctx context.Context) error {
-	stop := c.wakeWhenDone(ctx)
-	defer stop()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		waiting := false
-		for _, call := range c.calls {
-			waiting = waiting || call.done == nil
-		}
-		switch {
-		case c.broken != nil:
-			return c.broken
-		case c.failed != nil:
-			return fmt.Errorf("%w: %w", repository.ErrFailed, c.failed)
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case !waiting:
-			return nil
-		}
-		c.wake.Wait()
-	}
-}
-
-// Rollback forgets what was put and deleted since the last Commit.
-func (c *Client) Rollback() error {
-	if _, err := c.call(context.Background(), methodRollback, nil, 0); err != nil {
-		return fmt.Errorf("rollback: %w", err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failed = nil
-	return nil
-}
-
-// Len returns the number of objects.
-func (c *Client) Len(ctx context.Context) (int, error) {
-	r, err := c.call(ctx, methodLen, nil, 0)
-	if err != nil {
-		return 0, err
-	}
-	n := int(r.Int(0, math.MaxInt64))
-	return n, c.answered(methodLen, r)
-}
-
-// List returns the ids of at most limit objects, or of as many as an answer can have if limit is not positive, that come
-// behind marker, or from the beginning if marker is nil.
-func (c *Client) List(ctx context.Context, limit int, marker *repository.ID) ([]repository.ID, error) {
-	r, err := c.call(ctx, methodList, func(b []byte) []byte {
-		if limit > 0 {
-			b = rawpack.AppendInt(b, int64(limit))
-		} else {
-			b = rawpack.AppendNil(b)
-		}
-		if marker != nil {
-			return rawpack.AppendRaw(b, marker[:])
-		}
-		return rawpack.AppendNil(b)
-	}, 2)
-	if err != nil {
-		return nil, err
-	}
-	n := r.ArrayLen()
-	ids := make([]repository.ID, 0, min(n, r.Len()/(1+len(repository.ID{}))))
-	for range n {
-		id := readID(r)
-		if r.Err() != nil {
-			break
-		}
-		ids = append(ids, id)
-	}
-	return ids, c.answered(methodList, r)
-}
-
-// listPage is how many ids All asks for at a time. Attic's does as many.
-const listPage = 10000
-
-// All returns the ids of all objects.
-func (c *Client) All(ctx context.Context) iter.Seq2[repository.ID, error] {
-	return func(yield func(repository.ID, error) bool) {
-		var marker *repository.ID
-		for {
-			ids, err := c.List(ctx, listPage, marker)
-			if err != nil {
-				yield(repository.ID{}, err)
-				return
-			}
-			for _, id := range ids {
-				if !yield(id, nil) {
-					return
-				}
-			}
-			if len(ids) == 0 {
-				return
-			}
-			marker = &ids[len(ids)-1]
-		}
-	}
-}
-
-// Check has the server check the repository, and mend it if repair is set. It reports whether all was sound, or is now;
-// what was found the server tells by itself.
-func (c *Client) Check(ctx context.Context, repair bool) (bool, error) {
-	r, err := c.call(ctx, methodCheck, func(b []byte) []byte { return appendBool(b, repair) }, 1)
-	if err != nil {
-		return false, err
-	}
-	ok := readBool(r)
-	return ok, c.answered(methodCheck, r)
-}
-
 // Close ends the conversation. The server rolls back what was not committed.
 func (c *Client) Close() error {
 	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
+	closed := errors.Is(c.broken, repository.ErrClosed)
+	c.mu.Unlock()
+	if closed {
 		return nil
 	}
-	c.closed = true
-	if c.broken == nil {
-		c.broken = repository.ErrClosed
-	}
-	c.wake.Broadcast()
+	c.fail(repository.ErrClosed)
+	c.mu.Lock()
+	c.broken = repository.ErrClosed
 	c.mu.Unlock()
 	err := c.closer.Close()
-	c.writing.Wait()
-	c.reading.Wait()
+	c.working.Wait()
 	return err
 }
 
 // call sends a request and waits for its result.
-func (c *Client) call(ctx context.Context, method string, args func(b []byte) []byte, n int) (*rawpack.Reader, error) {
-	a := &call{method: method, done: make(chan struct{})}
-	if err := c.enqueue(ctx, a, args, n); err != nil {
+func (c *Client) call(ctx context.Context, method string, n int, args func(b []byte) []byte) (*rawpack.Reader, error) {
+	return c.await(ctx, &call{done: make(chan struct{})}, method, n, args)
+}
+
+func (c *Client) await(
+	ctx context.Context, a *call, method string, n int, args func(b []byte) []byte,
+) (*rawpack.Reader, error) {
+	if err := c.enqueue(ctx, a, method, n, args); err != nil {
 		return nil, err
 	}
 	select {
 	case <-a.done:
+		return a.result, a.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx) // the answer will be nobody's
 	}
-	if a.err != nil {
-		return nil, a.err
-	}
-	p, err := parseResponse(a.msg)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConnection, err)
-	}
-	return p.result, nil
 }
 
-// send sends a request whose answer matters only if it is an error.
-func (c *Client) send(ctx context.Context, method string, args func(b []byte) []byte, n int) error {
-	return c.enqueue(ctx, &call{method: method}, args, n)
-}
+// batches are the methods of which many calls are put into one request, with the method of that.
+var batches = map[string]string{methodGet: methodGetMany, methodPut: methodPutMany}
 
 // enqueue puts a request behind the others, when there is room for it.
-func (c *Client) enqueue(ctx context.Context, a *call, args func(b []byte) []byte, n int) error {
-	stop := c.wakeWhenDone(ctx)
+func (c *Client) enqueue(ctx context.Context, a *call, method string, n int, args func(b []byte) []byte) error {
+	stop := context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.wake.Broadcast()
+	})
 	defer stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	most := maxInFlight
+	if c.version > 1 {
+		most = maxInFlight2
+	}
 	for {
 		switch {
 		case c.broken != nil:
@@ -312,31 +229,77 @@ func (c *Client) enqueue(ctx context.Context, a *call, args func(b []byte) []byt
 		case a.done == nil && c.failed != nil:
 			return fmt.Errorf("%w: %w", repository.ErrFailed, c.failed)
 		}
-		if len(c.calls) < maxInFlight && c.inFlight < maxBytesInFlight {
+		if c.calls < most && c.inFlight < maxBytesInFlight {
 			break
 		}
 		c.wake.Wait()
 	}
-	before := len(c.out)
-	c.out = beginRequest(c.out, c.nextID, a.method, n)
-	if args != nil {
-		c.out = args(c.out)
+	if c.calls == 0 {
+		c.heard = time.Now() // from now on it is waited for
 	}
-	a.size = len(c.out) - before
-	c.calls[c.nextID] = a
-	c.inFlight += a.size
-	c.nextID++
+	c.calls++
+	if many := batches[method]; many != "" && c.version > 1 {
+		c.growLocked(a, many, args)
+	} else {
+		c.endBatchLocked()
+		s := &sent{id: c.nextID, method: method, calls: []*call{a}}
+		c.nextID++
+		before := len(c.out)
+		c.out = beginRequest(c.out, s.id, method, n)
+		if args != nil {
+			c.out = args(c.out)
+		}
+		s.size = len(c.out) - before
+		c.inFlight += s.size
+		c.sent[s.id] = s
+	}
 	c.wake.Broadcast()
 	return nil
 }
 
-// wakeWhenDone wakes all who wait when the context ends, until stop is called.
-func (c *Client) wakeWhenDone(ctx context.Context) (stop func() bool) {
-	return context.AfterFunc(ctx, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.wake.Broadcast()
-	})
+// maxBatch is how many bytes of arguments a batch has before it is ended: a server may have a limit not far above that
+// of one object.
+const maxBatch = 1 << 20
+
+// growLocked adds a call to the batch of a method. It is written when the pipe is free, so that there are the more calls
+// in one the busier it is.
+func (c *Client) growLocked(a *call, method string, args func(b []byte) []byte) {
+	if b := c.batch; b != nil && (b.method != method || len(b.calls) >= maxMany || len(b.body) >= maxBatch) {
+		c.endBatchLocked()
+	}
+	if c.batch == nil {
+		c.batch = &sent{id: c.nextID, method: method}
+		c.nextID++
+		c.sent[c.batch.id] = c.batch
+	}
+	b := c.batch
+	before := len(b.body)
+	b.body = args(b.body)
+	b.calls = append(b.calls, a)
+	b.size += len(b.body) - before
+	c.inFlight += len(b.body) - before
+}
+
+// endBatchLocked puts the batch behind the other requests.
+func (c *Client) endBatchLocked() {
+	b := c.batch
+	if b == nil {
+		return
+	}
+	c.batch = nil
+	c.out = beginRequest(c.out, b.id, b.method, 1)
+	switch b.method {
+	case methodGetMany: // the ids as one raw, without the header of each
+		raw := make([]byte, 0, len(b.calls)*idSize)
+		for at := len(b.body); at > 0; at -= 3 + idSize {
+			raw = append(raw, b.body[len(b.body)-at+3:][:idSize]...)
+		}
+		c.out = rawpack.AppendRaw(c.out, raw)
+	default:
+		c.out = rawpack.AppendArrayHeader(c.out, 2*len(b.calls))
+		c.out = append(c.out, b.body...)
+	}
+	b.body = nil
 }
 
 // write writes requests until the conversation is over.
@@ -344,21 +307,22 @@ func (c *Client) write(w io.Writer) {
 	var spare []byte
 	for {
 		c.mu.Lock()
-		for len(c.out) == 0 && c.broken == nil {
+		for len(c.out) == 0 && c.batch == nil && c.broken == nil {
 			c.wake.Wait()
 		}
 		if c.broken != nil {
 			c.mu.Unlock()
 			return
 		}
-		batch := c.out
+		c.endBatchLocked()
+		ready := c.out
 		c.out = spare[:0]
 		c.mu.Unlock()
-		if _, err := w.Write(batch); err != nil {
+		if _, err := w.Write(ready); err != nil {
 			c.fail(fmt.Errorf("%w: %w", ErrConnection, err))
 			return
 		}
-		if spare = batch; cap(spare) > 4<<20 {
+		if spare = ready; cap(spare) > 4<<20 {
 			spare = nil
 		}
 	}
@@ -374,7 +338,7 @@ func (c *Client) read(in io.Reader) {
 		}
 		if err != nil {
 			if err == io.EOF {
-				err = errors.New("the server has ended")
+				err = errors.New("the server has ended it")
 			}
 			c.fail(fmt.Errorf("%w: %w", ErrConnection, err))
 			return
@@ -382,35 +346,133 @@ func (c *Client) read(in io.Reader) {
 	}
 }
 
-// take hands a response to who waits for it.
+// take hands a message to who waits for it.
 func (c *Client) take(msg []byte) error {
+	if c.Version() > 1 && len(msg) > 1 && msg[1] == noteType {
+		return c.takeNote(msg)
+	}
 	p, err := parseResponse(msg)
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a, ok := c.calls[p.id]
-	if !ok {
+	c.heard = time.Now()
+	s, ok := c.sent[p.id]
+	if !ok || s == c.batch {
 		return fmt.Errorf("an answer to request %d, which was never made", p.id)
 	}
-	delete(c.calls, p.id)
-	c.inFlight -= a.size
+	delete(c.sent, p.id)
+	c.inFlight -= s.size
+	c.calls -= len(s.calls)
 	c.wake.Broadcast()
-	if p.err != "" {
-		a.err = remoteError(a.method, p)
-	}
-	if a.done == nil {
-		if a.err != nil && c.failed == nil {
-			c.failed = a.err
+	switch {
+	case p.err != "":
+		for _, a := range s.calls {
+			c.finishLocked(a, nil, remoteError(s.method, p))
 		}
-		return nil
+	case s.method == methodGetMany:
+		return c.takeManyLocked(s, p.result)
+	default:
+		result := rawpack.NewReader(slices.Clone(p.result.Value()))
+		for _, a := range s.calls {
+			c.finishLocked(a, result, nil)
+		}
 	}
-	if a.err == nil {
-		a.msg = append([]byte(nil), msg...)
-	}
-	close(a.done)
 	return nil
+}
+
+func (c *Client) finishLocked(a *call, result *rawpack.Reader, err error) {
+	a.result, a.err = result, err
+	if a.done != nil {
+		close(a.done)
+	} else if err != nil && c.failed == nil {
+		c.failed = err
+	}
+}
+
+// errAgain is the answer to a call that had no room in the answer to its batch.
+var errAgain = errors.New("it is to be asked for once more")
+
+// takeManyLocked hands out the objects of a batch.
+func (c *Client) takeManyLocked(s *sent, r *rawpack.Reader) error {
+	if n := r.ArrayLen(); n != len(s.calls) {
+		r.Failf("%d objects are the answer to %d questions", n, len(s.calls))
+	}
+	for i, a := range s.calls {
+		var result *rawpack.Reader
+		var err error
+		switch {
+		case r.Nil():
+			err = errAgain
+		case r.NextIsRaw():
+			result = rawpack.NewReader(slices.Clone(r.Value()))
+		default:
+			e := rawpack.NewReader(r.Value())
+			if n := e.ArrayLen(); n != 2 {
+				r.Failf("an error has %d parts", n)
+			}
+			name, text := e.Text(), e.Text()
+			err = newRemoteError(s.method, name, text)
+		}
+		if r.Err() != nil {
+			for _, a := range s.calls[i:] {
+				c.finishLocked(a, nil, ErrConnection)
+			}
+			return fmt.Errorf("malformed response: %w", r.Err())
+		}
+		c.finishLocked(a, result, err)
+	}
+	return nil
+}
+
+// takeNote takes what the server says while it is at work.
+func (c *Client) takeNote(msg []byte) error {
+	r := rawpack.NewReader(msg)
+	n := r.ArrayLen()
+	r.Value()
+	id := r.Uint(math.MaxUint64)
+	kind := r.Int(0, math.MaxInt64)
+	done, total := r.Int(math.MinInt64, math.MaxInt64), r.Int(math.MinInt64, math.MaxInt64)
+	if n != 5 || r.Err() != nil {
+		return fmt.Errorf("malformed note: %w", r.Err())
+	}
+	c.mu.Lock()
+	c.heard = time.Now()
+	var progress func(done, total int)
+	if s := c.sent[id]; s != nil && kind == noteProgress {
+		progress = s.calls[0].progress
+	}
+	c.mu.Unlock()
+	if progress != nil {
+		progress(int(done), int(total))
+	}
+	return nil
+}
+
+// watch ends the conversation when the server has been silent for too long, and lets it hear of us when there is
+// nothing else to say.
+func (c *Client) watch() {
+	t := time.NewTicker(min(heartbeat, c.o.Silence/4))
+	defer t.Stop()
+	for {
+		select {
+		case <-c.over:
+			return
+		case <-t.C:
+		}
+		c.mu.Lock()
+		idle, silent := c.calls == 0, time.Since(c.heard)
+		c.mu.Unlock()
+		switch {
+		case idle:
+			c.enqueue(context.Background(), &call{done: make(chan struct{})}, methodPing, 0, nil)
+		case silent > c.o.Silence:
+			c.fail(fmt.Errorf("%w: the server has said nothing for %v", ErrConnection, silent.Round(time.Second)))
+			c.closer.Close() // for whoever reads or writes
+			return
+		}
+	}
 }
 
 // fail ends the conversation with an error, of which everybody is told.
@@ -419,12 +481,51 @@ func (c *Client) fail(err error) {
 	defer c.mu.Unlock()
 	if c.broken == nil {
 		c.broken = err
+		close(c.over)
 	}
-	for id, a := range c.calls {
-		if a.err = c.broken; a.done != nil {
-			close(a.done)
+	for id, s := range c.sent {
+		for _, a := range s.calls {
+			c.finishLocked(a, nil, c.broken)
 		}
-		delete(c.calls, id)
+		delete(c.sent, id)
 	}
+	c.batch, c.calls, c.inFlight = nil, 0, 0
 	c.wake.Broadcast()
+}
+
+// settle waits for the answers to all that nobody waits for.
+func (c *Client) settle(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.wake.Broadcast()
+	})
+	defer stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		switch {
+		case c.broken != nil:
+			return c.broken
+		case c.failed != nil:
+			return fmt.Errorf("%w: %w", repository.ErrFailed, c.failed)
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !c.unansweredLocked():
+			return nil
+		}
+		c.wake.Wait()
+	}
+}
+
+// unansweredLocked reports whether there are calls for whose answers nobody waits.
+func (c *Client) unansweredLocked() bool {
+	for _, s := range c.sent {
+		for _, a := range s.calls {
+			if a.done == nil {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -18,7 +18,7 @@ import (
 )
 
 // connect starts a server and returns a client of it, at both ends of a pipe.
-func connect(t *testing.T, path string, create bool, o ServerOptions) (*Client, error) {
+func connect(t *testing.T, path string, how ClientOptions, o ServerOptions) (*Client, error) {
 	t.Helper()
 	near, far := net.Pipe()
 	done := make(chan error, 1)
@@ -27,7 +27,7 @@ func connect(t *testing.T, path string, create bool, o ServerOptions) (*Client, 
 		far.Close()
 		done <- err
 	}()
-	c, err := NewClient(t.Context(), near, near, near, path, create)
+	c, err := NewClient(t.Context(), near, near, near, path, how)
 	t.Cleanup(func() {
 		if c != nil {
 			c.Close()
@@ -87,16 +87,16 @@ func TestTheClientAsksAsAtticDoes(t *testing.T) {
 	var serving sync.WaitGroup
 	serving.Go(func() { s.run(far) })
 	ctx := t.Context()
-	c, err := NewClient(ctx, near, near, near, g.TmpDir+"/repo", true)
+	c, err := NewClient(ctx, near, near, near, g.TmpDir+"/repo", ClientOptions{Create: true, Version: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, call := range session.Calls[2:] {
-		q, err := parseRequest(unhex(t, call.RequestHex))
+	for _, recorded := range session.Calls[2:] {
+		q, err := parseRequest(unhex(t, recorded.RequestHex))
 		if err != nil {
 			t.Fatal(err)
 		}
-		answer, err := parseResponse(unhex(t, call.ResponseHex))
+		answer, err := parseResponse(unhex(t, recorded.ResponseHex))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,7 +134,9 @@ func TestTheClientAsksAsAtticDoes(t *testing.T) {
 		case methodRollback:
 			err = c.Rollback()
 		case methodCheck:
-			_, err = c.Check(ctx, readBool(q.args))
+			a := &call{done: make(chan struct{})}
+			repair := readBool(q.args)
+			_, err = c.await(ctx, a, methodCheck, 1, func(b []byte) []byte { return appendBool(b, repair) })
 		default:
 			t.Fatalf("unknown method %q", q.method)
 		}
@@ -148,85 +150,96 @@ func TestTheClientAsksAsAtticDoes(t *testing.T) {
 	serving.Wait()
 }
 
+// eachVersion runs a test with every version of the protocol.
+func eachVersion(t *testing.T, test func(t *testing.T, v int)) {
+	for v := 1; v <= version; v++ {
+		t.Run(fmt.Sprint("version ", v), func(t *testing.T) { test(t, v) })
+	}
+}
+
 func numbered(i int) (repository.ID, []byte) {
 	return repository.ID{byte(i), byte(i >> 8), 7}, bytes.Repeat([]byte(fmt.Sprint(i, " ")), i%5000)
 }
 
 func TestWhatIsStoredThroughAServerIsThere(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "repo")
-	ctx := t.Context()
-	c, err := connect(t, path, true, ServerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	const n = 3000
-	for i := range n {
-		id, data := numbered(i)
-		if err := c.Put(ctx, id, data); err != nil {
+	eachVersion(t, func(t *testing.T, v int) {
+		path := filepath.Join(t.TempDir(), "repo")
+		ctx := t.Context()
+		c, err := connect(t, path, ClientOptions{Create: true, Version: v}, ServerOptions{})
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := c.Commit(ctx); err != nil {
-		t.Fatal(err)
-	}
-	var reading sync.WaitGroup
-	for range 20 {
-		reading.Go(func() {
-			for range 100 {
-				id, want := numbered(rand.IntN(n))
-				if got, err := c.Get(ctx, id); err != nil || !bytes.Equal(got, want) {
-					t.Errorf("%v: %v", id, err)
-				}
+		const n = 3000
+		for i := range n {
+			id, data := numbered(i)
+			if err := c.Put(ctx, id, data); err != nil {
+				t.Fatal(err)
 			}
-		})
-	}
-	reading.Wait()
-	seen := map[repository.ID]bool{}
-	for id, err := range c.All(ctx) {
-		if err != nil || seen[id] {
-			t.Fatal(id, err)
 		}
-		seen[id] = true
-	}
-	if count, err := c.Len(ctx); err != nil || count != n || len(seen) != n {
-		t.Errorf("%d objects, %d listed, %v", count, len(seen), err)
-	}
-	if ok, err := c.Check(ctx, false); err != nil || !ok {
-		t.Errorf("check: %v %v", ok, err)
-	}
+		if err := c.Commit(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var reading sync.WaitGroup
+		for range 20 {
+			reading.Go(func() {
+				for range 100 {
+					id, want := numbered(rand.IntN(n))
+					if got, err := c.Get(ctx, id); err != nil || !bytes.Equal(got, want) {
+						t.Errorf("%v: %v", id, err)
+					}
+				}
+			})
+		}
+		reading.Wait()
+		seen := map[repository.ID]bool{}
+		for id, err := range c.All(ctx) {
+			if err != nil || seen[id] {
+				t.Fatal(id, err)
+			}
+			seen[id] = true
+		}
+		if count, err := c.Len(ctx); err != nil || count != n || len(seen) != n {
+			t.Errorf("%d objects, %d listed, %v", count, len(seen), err)
+		}
+		if report, err := c.Check(ctx, repository.CheckOptions{}); err != nil || !report.OK() || report.Objects != n {
+			t.Errorf("check: %+v %v", report, err)
+		}
+	})
 }
 
 func TestAPutThatFailedMakesTheCommitFail(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "repo")
-	ctx := t.Context()
-	c, err := connect(t, path, true, ServerOptions{MaxObjectSize: 1000})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Put(ctx, repository.ID{1}, make([]byte, 1000)); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Put(ctx, repository.ID{2}, make([]byte, 1001)); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Commit(ctx); !errors.Is(err, repository.ErrTooLarge) || !errors.Is(err, repository.ErrFailed) {
-		t.Errorf("commit: %v", err)
-	}
-	if err := c.Put(ctx, repository.ID{3}, nil); !errors.Is(err, repository.ErrFailed) {
-		t.Errorf("put: %v", err)
-	}
-	if err := c.Rollback(); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Put(ctx, repository.ID{3}, nil); err != nil {
-		t.Error(err)
-	}
-	if err := c.Commit(ctx); err != nil {
-		t.Error(err)
-	}
-	if n, err := c.Len(ctx); n != 1 || err != nil {
-		t.Errorf("%d objects: %v", n, err)
-	}
+	eachVersion(t, func(t *testing.T, v int) {
+		path := filepath.Join(t.TempDir(), "repo")
+		ctx := t.Context()
+		c, err := connect(t, path, ClientOptions{Create: true, Version: v}, ServerOptions{MaxObjectSize: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Put(ctx, repository.ID{1}, make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Put(ctx, repository.ID{2}, make([]byte, 1001)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Commit(ctx); !errors.Is(err, repository.ErrTooLarge) || !errors.Is(err, repository.ErrFailed) {
+			t.Errorf("commit: %v", err)
+		}
+		if err := c.Put(ctx, repository.ID{3}, nil); !errors.Is(err, repository.ErrFailed) {
+			t.Errorf("put: %v", err)
+		}
+		if err := c.Rollback(); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Put(ctx, repository.ID{3}, nil); err != nil {
+			t.Error(err)
+		}
+		if err := c.Commit(ctx); err != nil {
+			t.Error(err)
+		}
+		if n, err := c.Len(ctx); n != 1 || err != nil {
+			t.Errorf("%d objects: %v", n, err)
+		}
+	})
 }
 
 // cutter is a connection that breaks after some bytes from the client.
@@ -247,71 +260,73 @@ func (c *cutter) Write(b []byte) (int, error) {
 }
 
 func TestAConnectionThatBreaksLeavesTheLastCommit(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "repo")
-	ctx := t.Context()
-	if r, err := repository.Create(ctx, path, nil); err != nil {
-		t.Fatal(err)
-	} else if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
-	acknowledged := 0
-	for left := 0; ; left += 37 {
-		near, far := net.Pipe()
-		done := make(chan error, 1)
-		go func() {
-			err := Serve(context.Background(), far, far, ServerOptions{LockWait: time.Minute})
-			far.Close()
-			done <- err
-		}()
-		conn := &cutter{near, left}
-		err := func() error {
-			c, err := NewClient(ctx, conn, conn, conn, path, false)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			for round := range 3 {
-				for i := range 5 {
-					if err := c.Put(ctx, repository.ID{byte(i), 1}, fmt.Append(nil, left, round)); err != nil {
-						return err
-					}
-				}
-				if err := c.Commit(ctx); err != nil {
+	eachVersion(t, func(t *testing.T, v int) {
+		path := filepath.Join(t.TempDir(), "repo")
+		ctx := t.Context()
+		if r, err := repository.Create(ctx, path, nil); err != nil {
+			t.Fatal(err)
+		} else if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		acknowledged := 0
+		for left := 0; ; left += 37 {
+			near, far := net.Pipe()
+			done := make(chan error, 1)
+			go func() {
+				err := Serve(context.Background(), far, far, ServerOptions{LockWait: time.Minute})
+				far.Close()
+				done <- err
+			}()
+			conn := &cutter{near, left}
+			err := func() error {
+				c, err := NewClient(ctx, conn, conn, conn, path, ClientOptions{Version: v})
+				if err != nil {
 					return err
 				}
-				acknowledged = left*10 + round
+				defer c.Close()
+				for round := range 3 {
+					for i := range 5 {
+						if err := c.Put(ctx, repository.ID{byte(i), 1}, fmt.Append(nil, left, round)); err != nil {
+							return err
+						}
+					}
+					if err := c.Commit(ctx); err != nil {
+						return err
+					}
+					acknowledged = left*10 + round
+				}
+				return nil
+			}()
+			near.Close()
+			<-done
+			if err != nil && !errors.Is(err, ErrConnection) {
+				t.Fatalf("after %d bytes: %v", left, err)
 			}
-			return nil
-		}()
-		near.Close()
-		<-done
-		if err != nil && !errors.Is(err, ErrConnection) {
-			t.Fatalf("after %d bytes: %v", left, err)
-		}
-		r, openErr := repository.Open(ctx, path, nil)
-		if openErr != nil {
-			t.Fatal(openErr)
-		}
-		var values []string
-		for i := range 5 {
-			if v, err := r.Get(ctx, repository.ID{byte(i), 1}); err == nil {
-				values = append(values, string(v))
+			r, openErr := repository.Open(ctx, path, nil)
+			if openErr != nil {
+				t.Fatal(openErr)
+			}
+			var values []string
+			for i := range 5 {
+				if v, err := r.Get(ctx, repository.ID{byte(i), 1}); err == nil {
+					values = append(values, string(v))
+				}
+			}
+			if report, err := r.Check(ctx, repository.CheckOptions{}); err != nil || !report.OK() {
+				t.Fatalf("after %d bytes: %v %v", left, report, err)
+			}
+			r.Close()
+			for _, v := range values {
+				var l, round int
+				if _, err := fmt.Sscan(v, &l, &round); err != nil || v != values[0] || l*10+round < acknowledged {
+					t.Fatalf("after %d bytes: values %v, acknowledged %d", left, values, acknowledged)
+				}
+			}
+			if err == nil {
+				break
 			}
 		}
-		if report, err := r.Check(ctx, repository.CheckOptions{}); err != nil || !report.OK() {
-			t.Fatalf("after %d bytes: %v %v", left, report, err)
-		}
-		r.Close()
-		for _, v := range values {
-			var l, round int
-			if _, err := fmt.Sscan(v, &l, &round); err != nil || v != values[0] || l*10+round < acknowledged {
-				t.Fatalf("after %d bytes: values %v, acknowledged %d", left, values, acknowledged)
-			}
-		}
-		if err == nil {
-			break
-		}
-	}
+	})
 }
 
 func TestOnlyAllowedPathsAreOpened(t *testing.T) {
@@ -351,7 +366,7 @@ func TestOnlyAllowedPathsAreOpened(t *testing.T) {
 			Serve(context.Background(), far, far, o)
 			far.Close()
 		}()
-		c, err := NewClient(t.Context(), near, near, near, path, false)
+		c, err := NewClient(t.Context(), near, near, near, path, ClientOptions{})
 		if c != nil {
 			c.Close()
 		}
@@ -367,7 +382,7 @@ func TestOnlyAllowedPathsAreOpened(t *testing.T) {
 			Serve(context.Background(), far, far, o)
 			far.Close()
 		}()
-		c, err := NewClient(t.Context(), near, near, near, dir+"/"+path, true)
+		c, err := NewClient(t.Context(), near, near, near, dir+"/"+path, ClientOptions{Create: true})
 		if c != nil {
 			c.Close()
 		}

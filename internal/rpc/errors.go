@@ -3,6 +3,7 @@ package rpc
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"garret/internal/rawpack"
@@ -42,16 +43,19 @@ var errorNames = []struct {
 // otherError names an error that is none of these.
 const otherError = "OSError"
 
+func errorName(err error) string {
+	for _, e := range errorNames {
+		if errors.Is(err, e.err) {
+			return e.name
+		}
+	}
+	return otherError
+}
+
 // appendError appends the response about an error. Attic's errors have the path as their argument, or the id and the
 // path; the others have their text.
 func appendError(b []byte, id uint64, err error, path string, object *repository.ID) []byte {
-	name := otherError
-	for _, e := range errorNames {
-		if errors.Is(err, e.err) {
-			name = e.name
-			break
-		}
-	}
+	name := errorName(err)
 	switch name {
 	case "ObjectNotFound":
 		if object != nil {
@@ -75,6 +79,8 @@ type RemoteError struct {
 
 func (e *RemoteError) Error() string {
 	switch {
+	case e.err != nil && strings.Contains(e.Text, e.err.Error()):
+		return e.Text
 	case e.err != nil && e.Text != "":
 		return fmt.Sprintf("%s: %s", e.err, e.Text)
 	case e.err != nil:
@@ -89,29 +95,33 @@ func (e *RemoteError) Error() string {
 // Unwrap returns the error of the repository, if it is one.
 func (e *RemoteError) Unwrap() error { return e.err }
 
-// remoteError returns the error that a response tells of.
-func remoteError(method string, p response) error {
-	e := &RemoteError{Method: method, Name: p.err}
+// newRemoteError returns the error of a name.
+func newRemoteError(method, name, text string) *RemoteError {
+	e := &RemoteError{Method: method, Name: name, Text: text}
 	for _, known := range errorNames {
-		if known.name == p.err {
+		if known.name == name {
 			e.err = known.err
 		}
 	}
-	// What it has for arguments depends on the error and on the server.
-	texts := 0
+	return e
+}
+
+// remoteError returns the error that a response tells of. What it has for arguments depends on the error and on the
+// server.
+func remoteError(method string, p response) error {
+	var texts []string
 	for range p.result.ArrayLen() {
-		if raw := rawpack.NewReader(p.result.Value()); raw.NextIsRaw() {
-			if text := raw.Raw(); len(text) <= 4096 && texts < 4 {
-				if len(text) == len(repository.ID{}) && p.err == "ObjectNotFound" {
-					text = fmt.Appendf(nil, "%x", text)
-				}
-				if e.Text != "" {
-					e.Text += ", "
-				}
-				e.Text += string(text)
-				texts++
-			}
+		arg := rawpack.NewReader(p.result.Value())
+		if !arg.NextIsRaw() || len(texts) == 4 {
+			continue
+		}
+		text := arg.Raw()
+		switch {
+		case len(text) == idSize && p.err == "ObjectNotFound":
+			texts = append(texts, fmt.Sprintf("%x", text))
+		case len(text) <= 4096:
+			texts = append(texts, string(text))
 		}
 	}
-	return e
+	return newRemoteError(method, p.err, strings.Join(texts, ", "))
 }

@@ -67,7 +67,7 @@ func FuzzClient(f *testing.F) {
 	f.Add(all)
 	f.Add(all[:len(all)/2])
 	f.Fuzz(func(t *testing.T, answers []byte) {
-		c, err := NewClient(t.Context(), bytes.NewReader(answers), io.Discard, io.NopCloser(nil), "/repo", false)
+		c, err := NewClient(t.Context(), bytes.NewReader(answers), io.Discard, io.NopCloser(nil), "/repo", ClientOptions{})
 		if err != nil {
 			return
 		}
@@ -77,7 +77,9 @@ func FuzzClient(f *testing.F) {
 		c.Get(ctx, repository.ID{1})
 		c.List(ctx, 3, nil)
 		c.Len(ctx)
-		c.Check(ctx, false)
+		c.Check(ctx, repository.CheckOptions{})
+		c.Size(ctx, repository.ID{1})
+		c.Follow(ctx, filepath.Join(t.TempDir(), "objects"))
 		c.Commit(ctx)
 		c.Rollback()
 	})

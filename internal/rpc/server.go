@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"garret/internal/rawpack"
@@ -26,6 +27,8 @@ type ServerOptions struct {
 	LockWait      time.Duration // see repository.Options
 	// Warn is told of what is found and mended by the way, and of what a check finds.
 	Warn func(error)
+
+	heartbeat time.Duration // how often the client is told that there is somebody; 0: a while
 }
 
 // Serve answers the requests that come from in until there are no more. A message that is none ends it with an error; so
@@ -37,26 +40,40 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, o ServerOptions) er
 	if o.Warn == nil {
 		o.Warn = func(error) {}
 	}
+	if o.heartbeat <= 0 {
+		o.heartbeat = heartbeat
+	}
 	s := &server{
-		o:   o,
-		in:  frameReader{r: in, limit: o.MaxObjectSize + maxOverhead},
-		out: bufio.NewWriterSize(out, 64<<10),
+		o:       o,
+		in:      frameReader{r: in, limit: o.MaxObjectSize + maxOverhead},
+		out:     bufio.NewWriterSize(out, 64<<10),
+		version: 1,
 	}
 	err := s.serve(ctx)
+	s.endChanges()
 	if s.repo != nil {
 		err = errors.Join(err, s.repo.Close())
 	}
 	return err
 }
 
+// heartbeat is how often a server that is at work says so, and a client that has nothing to do.
+const heartbeat = 15 * time.Second
+
 // A server is one conversation.
 type server struct {
-	o    ServerOptions
-	in   frameReader
-	out  *bufio.Writer
-	buf  []byte // of the response at hand
-	repo *repository.Repository
-	path string // of repo, as the client gave it
+	o       ServerOptions
+	in      frameReader
+	buf     []byte // of the response at hand
+	version int
+	repo    *repository.Repository
+	path    string // of repo, as the client gave it
+
+	nextChange  func() (repository.Change, error, bool) // nil: no changes are being told
+	stopChanges func()
+
+	writing sync.Mutex
+	out     *bufio.Writer
 }
 
 func (s *server) serve(ctx context.Context) error {
@@ -75,21 +92,26 @@ func (s *server) serve(ctx context.Context) error {
 		if s.buf, err = s.answer(ctx, s.buf[:0], q); err != nil {
 			return err
 		}
-		if _, err := s.out.Write(s.buf); err != nil {
+		if err := s.send(s.buf); err != nil {
 			return err
 		}
 		if cap(s.buf) > 1<<20 {
 			s.buf = nil
 		}
-		if !s.in.buffered() {
-			if err := s.out.Flush(); err != nil {
-				return err
-			}
-		}
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// send sends a response, at once if no request waits that can be answered with it.
+func (s *server) send(msg []byte) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if _, err := s.out.Write(msg); err != nil || s.in.buffered() {
+		return err
+	}
+	return s.out.Flush()
 }
 
 // A method does what a request asks for and appends its result to the response. The error is told to the client, unless
@@ -98,6 +120,8 @@ type method struct {
 	args int
 	call func(s *server, ctx context.Context, b []byte, q *request) ([]byte, error)
 	open bool // a repository must be open
+	long bool // it may take long
+	v2   bool // version 1 does not have it
 }
 
 // methods are those that exist; there is no way to others.
@@ -107,12 +131,27 @@ var methods = map[string]method{
 	methodGet:       {args: 1, call: (*server).get, open: true},
 	methodPut:       {args: 2, call: (*server).put, open: true},
 	methodDelete:    {args: 1, call: (*server).delete, open: true},
-	methodCommit:    {args: 0, call: (*server).commit, open: true},
-	methodRollback:  {args: 0, call: (*server).rollback, open: true},
+	methodCommit:    {args: 0, call: (*server).commit, open: true, long: true},
+	methodRollback:  {args: 0, call: (*server).rollback, open: true, long: true},
 	methodList:      {args: 2, call: (*server).list, open: true},
 	methodLen:       {args: 0, call: (*server).len, open: true},
-	methodCheck:     {args: 1, call: (*server).check, open: true},
+	methodCheck:     {args: 1, call: (*server).check, open: true, long: true},
+
+	methodGetMany:     {args: 1, call: (*server).getMany, open: true, v2: true},
+	methodPutMany:     {args: 1, call: (*server).putMany, open: true, v2: true},
+	methodSizes:       {args: 1, call: (*server).sizes, open: true, v2: true},
+	methodDigest:      {args: 0, call: (*server).digest, open: true, v2: true, long: true},
+	methodChanges:     {args: 3, call: (*server).changes, open: true, v2: true, long: true},
+	methodNextChanges: {args: 0, call: (*server).nextChanges, open: true, v2: true},
+	methodReadFile:    {args: 1, call: (*server).readFile, open: true, v2: true},
+	methodWriteFile:   {args: 2, call: (*server).writeFile, open: true, v2: true},
+	methodCompact:     {args: 0, call: (*server).compact, open: true, v2: true, long: true},
+	methodCheckStore:  {args: 1, call: (*server).checkStore, open: true, v2: true, long: true},
+	methodPing:        {args: 0, call: (*server).ping, v2: true},
 }
+
+// open2 is how version 2 opens a repository.
+var open2 = method{args: 4, call: (*server).openRepository, long: true}
 
 // errArguments is a request whose arguments make no sense: it ends the conversation.
 var errArguments = errors.New("malformed request")
@@ -120,7 +159,10 @@ var errArguments = errors.New("malformed request")
 // answer returns b with the response to a request.
 func (s *server) answer(ctx context.Context, b []byte, q request) ([]byte, error) {
 	m, ok := methods[q.method]
-	if !ok {
+	if s.version > 1 && q.method == methodOpen {
+		m = open2
+	}
+	if !ok || m.v2 && s.version < 2 {
 		// As Attic says it, for whoever looks at the text.
 		b = beginFailure(b, q.id, "AttributeError", 1)
 		return rawpack.AppendRaw(b, fmt.Sprintf("'Repository' object has no attribute '%s'", q.method)), nil
@@ -136,7 +178,12 @@ func (s *server) answer(ctx context.Context, b []byte, q request) ([]byte, error
 		start := len(b)
 		args := *q.args
 		var done []byte
+		stop := func() {}
+		if m.long {
+			stop = s.alive(q.id)
+		}
 		done, err = m.call(s, ctx, beginResponse(b, q.id), &q)
+		stop()
 		if argErr := q.args.Err(); argErr != nil {
 			return nil, fmt.Errorf("%w: %s: %w", errArguments, q.method, argErr)
 		}
@@ -154,16 +201,28 @@ func (s *server) answer(ctx context.Context, b []byte, q request) ([]byte, error
 }
 
 func (s *server) negotiate(_ context.Context, b []byte, q *request) ([]byte, error) {
-	q.args.Value() // whatever it knows, this is what we know
-	return rawpack.AppendInt(b, 1), nil
+	v := q.args.Int(1, math.MaxInt32)
+	if q.args.Err() != nil {
+		return nil, nil
+	}
+	s.version = int(min(v, version))
+	return rawpack.AppendInt(b, int64(s.version)), nil
 }
 
 func (s *server) openRepository(ctx context.Context, b []byte, q *request) ([]byte, error) {
 	asked := q.args.Text()
 	create := readBool(q.args)
+	o := &repository.Options{LockWait: s.o.LockWait, ReadOnly: s.o.ReadOnly, Warn: s.o.Warn}
+	if s.version > 1 {
+		o.Exclusive = readBool(q.args)
+		if wait := q.args.Int(-1, math.MaxInt32); wait != 0 {
+			o.LockWait = time.Duration(wait) * time.Millisecond
+		}
+	}
 	if q.args.Err() != nil {
 		return nil, nil
 	}
+	s.endChanges()
 	if s.repo != nil {
 		if err := s.repo.Close(); err != nil {
 			return nil, err
@@ -175,7 +234,6 @@ func (s *server) openRepository(ctx context.Context, b []byte, q *request) ([]by
 	if err != nil {
 		return nil, err
 	}
-	o := &repository.Options{LockWait: s.o.LockWait, ReadOnly: s.o.ReadOnly, Warn: s.o.Warn}
 	if create {
 		if s.o.ReadOnly {
 			return nil, fmt.Errorf("make a repository: %w", ErrNotAllowed)
@@ -265,13 +323,17 @@ func (s *server) put(ctx context.Context, b []byte, q *request) ([]byte, error) 
 	if q.args.Err() != nil {
 		return nil, nil
 	}
+	return rawpack.AppendNil(b), s.putOne(ctx, id, data)
+}
+
+func (s *server) putOne(ctx context.Context, id repository.ID, data []byte) error {
 	if s.o.ReadOnly {
-		return nil, ErrNotAllowed
+		return ErrNotAllowed
 	}
 	if len(data) > s.o.MaxObjectSize {
-		return nil, fmt.Errorf("%w: %d bytes are more than %d", repository.ErrTooLarge, len(data), s.o.MaxObjectSize)
+		return fmt.Errorf("%w: %d bytes are more than %d", repository.ErrTooLarge, len(data), s.o.MaxObjectSize)
 	}
-	return rawpack.AppendNil(b), s.repo.Put(ctx, id, data)
+	return s.repo.Put(ctx, id, data)
 }
 
 func (s *server) delete(ctx context.Context, b []byte, q *request) ([]byte, error) {
@@ -292,9 +354,6 @@ func (s *server) commit(ctx context.Context, b []byte, _ *request) ([]byte, erro
 func (s *server) rollback(_ context.Context, b []byte, _ *request) ([]byte, error) {
 	return rawpack.AppendNil(b), s.repo.Rollback()
 }
-
-// maxListed is how many ids a response has at most: as many as fit into a message.
-const maxListed = repository.MaxObjectSize / (3 + len(repository.ID{}))
 
 func (s *server) list(ctx context.Context, b []byte, q *request) ([]byte, error) {
 	limit := 0
@@ -341,4 +400,27 @@ func (s *server) check(ctx context.Context, b []byte, q *request) ([]byte, error
 		s.o.Warn(errors.New(f.String()))
 	}
 	return appendBool(b, report.OK() || report.Repaired), nil
+}
+
+// checkStore is check with all that a report has, and with notes of how far it is.
+func (s *server) checkStore(ctx context.Context, b []byte, q *request) ([]byte, error) {
+	o := readCheckOptions(q.args)
+	if q.args.Err() != nil {
+		return nil, nil
+	}
+	if o.Repair && s.o.ReadOnly {
+		return nil, ErrNotAllowed
+	}
+	var last time.Time
+	o.Progress = func(done, total int) {
+		if now := time.Now(); now.Sub(last) > 200*time.Millisecond {
+			last = now
+			s.note(q.id, noteProgress, int64(done), int64(total))
+		}
+	}
+	report, err := s.repo.Check(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return appendReport(b, report), nil
 }
