@@ -1,0 +1,153 @@
+package rpc
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"garret/internal/location"
+)
+
+// Remote is how the server of a repository on another machine is started.
+type Remote struct {
+	Location location.Location
+	// RSH is the program that runs a command on another machine, and its first arguments; empty: ssh.
+	RSH []string
+	// Path is what the server is called there; empty: garret.
+	Path string
+	// Message is told of each line that the server or the program says beside the protocol.
+	Message func(line string)
+}
+
+// Command returns the command that starts the server.
+func (r Remote) Command() []string {
+	args := append([]string{}, r.RSH...)
+	if len(args) == 0 {
+		args = []string{"ssh"}
+	}
+	if r.Location.Port != 0 {
+		args = append(args, "-p", strconv.Itoa(r.Location.Port))
+	}
+	host := r.Location.Host
+	if r.Location.User != "" {
+		host = r.Location.User + "@" + host
+	}
+	path := r.Path
+	if path == "" {
+		path = "garret"
+	}
+	return append(args, host, path+" serve")
+}
+
+// Dial starts the server of a repository on another machine and opens the repository. The server ends when the client
+// is closed.
+func Dial(ctx context.Context, r Remote, o ClientOptions) (*Client, error) {
+	p, err := startProcess(r.Command(), r.Message)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConnection, err)
+	}
+	// A server that does not answer at all must not keep the person waiting once they want to go.
+	stop := context.AfterFunc(ctx, p.kill)
+	defer stop()
+	return NewClient(ctx, p, p, p, r.Location.Path, o)
+}
+
+// A process is a command whose standard streams are a pipe. Reading at its end says how it ended.
+type process struct {
+	name   string
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout io.ReadCloser
+
+	saying sync.WaitGroup
+	once   sync.Once
+	ended  chan struct{} // closed when it has ended
+	err    error         // why, then
+}
+
+func startProcess(args []string, message func(line string)) (*process, error) {
+	// A person's Ctrl-C is for us, who still need the connection to end in order. The command must stay in the terminal's
+	// foreground all the same, where it can ask for a password.
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `trap "" INT; exec "$@"`, "sh"}, args...)...)
+	p := &process{name: args[0], cmd: cmd, ended: make(chan struct{})}
+	var err error
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if p.stdout, err = p.cmd.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", args[0], err)
+	}
+	p.saying.Go(func() {
+		lines := bufio.NewScanner(stderr)
+		for lines.Scan() {
+			if message != nil {
+				message(strings.TrimRight(lines.Text(), "\r"))
+			}
+		}
+		io.Copy(io.Discard, stderr) // a line that is too long
+	})
+	return p, nil
+}
+
+// Read implements io.Reader.
+func (p *process) Read(b []byte) (int, error) {
+	n, err := p.stdout.Read(b)
+	if n == 0 && err != nil {
+		if wait := p.wait(); wait != nil {
+			return 0, wait
+		}
+	}
+	return n, err
+}
+
+// Write implements io.Writer.
+func (p *process) Write(b []byte) (int, error) {
+	n, err := p.stdin.Write(b)
+	if err != nil {
+		if wait := p.wait(); wait != nil {
+			return n, wait
+		}
+	}
+	return n, err
+}
+
+// wait returns how the process ended, which it is about to.
+func (p *process) wait() error {
+	p.once.Do(func() {
+		timer := time.AfterFunc(10*time.Second, p.kill)
+		defer timer.Stop()
+		p.saying.Wait()
+		if err := p.cmd.Wait(); err != nil {
+			p.err = fmt.Errorf("%s has ended with %w", p.name, err)
+		}
+		close(p.ended)
+	})
+	<-p.ended
+	return p.err
+}
+
+func (p *process) kill() { _ = p.cmd.Process.Kill() }
+
+// Close ends the process: it has nothing more to read, and is killed if it does not end then.
+func (p *process) Close() error {
+	p.stdin.Close()
+	var exit *exec.ExitError
+	if err := p.wait(); err != nil && !errors.As(err, &exit) {
+		return err
+	}
+	return nil
+}
