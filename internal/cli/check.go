@@ -66,8 +66,8 @@ UTF-8), "offset" and "size" in bytes: in the file, or in the segment. The summar
 				return err
 			}
 			c.loc = loc
-			c.repo, err = a.waitForLock(c.repair, func(o *repository.Options) (*repository.Repository, error) {
-				return repository.OpenForCheck(cmd.Context(), loc.Path, o)
+			c.repo, err = a.waitForLock(c.repair, func(o *repository.Options) (store, error) {
+				return a.openAt(cmd.Context(), loc, toCheck, o)
 			})
 			if err != nil {
 				return err
@@ -98,7 +98,7 @@ type check struct {
 	maxDuration                                      int
 
 	loc  location.Location
-	repo *repository.Repository
+	repo store
 	told map[string]bool // findings that have been printed
 
 	progress *fsck.Progress

@@ -24,7 +24,7 @@ type checkSession struct {
 func isAboutKey(err error) bool { return err != nil && exitCode(err) == exitKey }
 
 // unlockForCheck finds the key of a repository, by its manifest or, when that is lost or damaged, by other objects.
-func (a *app) unlockForCheck(ctx context.Context, repo *repository.Repository, loc location.Location, lost map[repository.ID]bool) (
+func (a *app) unlockForCheck(ctx context.Context, repo store, loc location.Location, lost map[repository.ID]bool) (
 	*checkSession, error,
 ) {
 	known, err := a.lookUp(repo.ID())
@@ -83,7 +83,7 @@ func (a *app) unlockForCheck(ctx context.Context, repo *repository.Repository, l
 }
 
 // keyOf finds the key that opens an envelope.
-func (a *app) keyOf(ctx context.Context, env []byte, repo *repository.Repository, loc location.Location, known *known,
+func (a *app) keyOf(ctx context.Context, env []byte, repo store, loc location.Location, known *known,
 	ask envelope.PassphraseFunc,
 ) (*envelope.Key, error) {
 	typ, err := envelope.Detect(env)

@@ -56,6 +56,7 @@ type app struct {
 
 	lockWait time.Duration // negative: without limit
 	json     bool          // results are JSON, one object or one a line
+	remote   string // what the program is called on another machine; empty: see remotePath
 	verbose  bool          // what is done is told, file by file
 }
 
@@ -101,6 +102,7 @@ repository, REPO may be left out: see "garret help locations".`,
 		a.importTarCommand(),
 		a.mountCommand(),
 		a.umountCommand(),
+		a.serveCommand(),
 		a.objectCommand(),
 		a.versionCommand(),
 		a.changePassphraseCommand(),
@@ -205,8 +207,6 @@ func (a *app) location(arg string, archive bool) (location.Location, error) {
 		l = repo
 	}
 	switch {
-	case l.Remote():
-		return l, fmt.Errorf("repository %q: repositories on other machines are not supported by this version", l.Repository())
 	case archive && l.Archive == "":
 		return l, &usageError{fmt.Sprintf("%q names no archive: it should be %s::ARCHIVE", arg, l)}
 	case !archive && l.Archive != "":

@@ -91,7 +91,7 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 			return nil, "", fmt.Errorf("make the folder for key files: %w", err)
 		}
 	}
-	repo, err := repository.Create(ctx, loc.Path, a.storeOptions(true))
+	repo, err := a.openAt(ctx, loc, toCreate, a.storeOptions(true))
 	if errors.Is(err, repository.ErrExists) {
 		if begun := a.openBegun(ctx, loc, dir); begun != nil {
 			repo, err = begun, nil
@@ -135,14 +135,14 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 	if err := repo.Commit(ctx); err != nil {
 		return nil, "", err
 	}
-	s := &session{app: a, store: true, repo: repo, cat: cat, loc: loc, known: known}
+	s := &session{app: a, write: true, repo: repo, cat: cat, loc: loc, known: known}
 	s.tell()
 	return s, keyfile, nil
 }
 
 // openBegun opens a repository in which nothing is yet, as when its making was interrupted or the key file found no
 // room. It returns nil if there is none, or if its key was saved in keysDir: whoever has that may yet want it.
-func (a *app) openBegun(ctx context.Context, loc location.Location, keysDir string) *repository.Repository {
+func (a *app) openBegun(ctx context.Context, loc location.Location, keysDir string) store {
 	repo, err := a.openStore(ctx, loc, true)
 	if err != nil {
 		return nil

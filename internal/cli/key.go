@@ -221,7 +221,7 @@ func (a *app) typePaper(ctx context.Context, id repository.ID) (*envelope.Keyfil
 
 // importKey puts a key file where it is looked for. env is the envelope of the manifest, nil if there is none.
 func (a *app) importKey(
-	ctx context.Context, repo *repository.Repository, loc location.Location, env []byte, f *envelope.Keyfile, replace bool,
+	ctx context.Context, repo store, loc location.Location, env []byte, f *envelope.Keyfile, replace bool,
 ) error {
 	dirs, err := envelope.KeysDirs()
 	if err != nil {

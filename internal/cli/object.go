@@ -213,7 +213,7 @@ func (a *app) tellObjects(ids []repository.ID) error {
 
 // objects opens the repository that the arguments of an object command begin with, and reads the ids that follow.
 // The repository is left out if GARRET_REPO is set and all are ids.
-func (a *app) objects(cmd *cobra.Command, args []string, write bool) (*repository.Repository, []repository.ID, error) {
+func (a *app) objects(cmd *cobra.Command, args []string, write bool) (store, []repository.ID, error) {
 	repo := ""
 	if len(args) > 0 {
 		if _, err := repository.ParseID(args[0]); err != nil || os.Getenv(repoVar) == "" {

@@ -11,7 +11,6 @@ import (
 	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/internal/location"
-	"garret/repository"
 )
 
 // newPassphraseVar names the environment variable with the passphrase to change to.
@@ -46,7 +45,7 @@ With --json, an object: "repository", "id" and "keyfile", the path of the key fi
 	}
 }
 
-func (a *app) changePassphrase(ctx context.Context, repo *repository.Repository, loc location.Location) error {
+func (a *app) changePassphrase(ctx context.Context, repo store, loc location.Location) error {
 	f, env, err := findKeyfile(ctx, repo, loc)
 	if err != nil {
 		return err
@@ -84,7 +83,7 @@ func (a *app) changePassphrase(ctx context.Context, repo *repository.Repository,
 
 // findKeyfile returns the key file of a repository, and the envelope of its manifest, nil if it has none. A repository
 // that needs no key file is an error.
-func findKeyfile(ctx context.Context, repo *repository.Repository, loc location.Location) (*envelope.Keyfile, []byte, error) {
+func findKeyfile(ctx context.Context, repo store, loc location.Location) (*envelope.Keyfile, []byte, error) {
 	env, err := catalog.Manifest(ctx, repo)
 	if err != nil && !errors.Is(err, catalog.ErrNoManifest) {
 		return nil, nil, fmt.Errorf("repository %q: %w", loc, err)

@@ -19,17 +19,17 @@ import (
 // A session is an open repository and its key.
 type session struct {
 	app   *app
-	store bool // it was opened for storing
-	repo  *repository.Repository
+	write bool // it was opened for storing
+	repo  store
 	cat   *catalog.Catalog
 	loc   location.Location
 	known *known
 }
 
 // openStore opens the repository of a location without its key.
-func (a *app) openStore(ctx context.Context, loc location.Location, exclusive bool) (*repository.Repository, error) {
-	return a.waitForLock(exclusive, func(o *repository.Options) (*repository.Repository, error) {
-		return repository.Open(ctx, loc.Path, o)
+func (a *app) openStore(ctx context.Context, loc location.Location, exclusive bool) (store, error) {
+	return a.waitForLock(exclusive, func(o *repository.Options) (store, error) {
+		return a.openAt(ctx, loc, toUse, o)
 	})
 }
 
@@ -38,23 +38,31 @@ const patience = time.Second
 
 // waitForLock opens a repository and, where somebody watches, says who is in the way if that takes long.
 func (a *app) waitForLock(
-	exclusive bool, open func(*repository.Options) (*repository.Repository, error),
-) (*repository.Repository, error) {
+	exclusive bool, open func(*repository.Options) (store, error),
+) (store, error) {
 	o := a.storeOptions(exclusive)
 	if !a.ui.Watched() && !a.verbose || o.LockWait >= 0 && o.LockWait <= patience {
 		return open(o)
 	}
 	o.LockWait = patience
 	repo, err := open(o)
-	var locked *storage.LockedError
-	if !errors.As(err, &locked) {
+	if !errors.Is(err, repository.ErrLocked) {
 		return repo, err
 	}
-	a.ui.Printf("garret: waiting for the lock: %v", locked)
+	a.ui.Printf("garret: waiting for the lock: %v", lockedBy(err))
 	if o.LockWait = a.lockWait; o.LockWait >= 0 {
 		o.LockWait -= patience
 	}
 	return open(o)
+}
+
+// lockedBy returns the part of an error that says who holds a lock.
+func lockedBy(err error) error {
+	var locked *storage.LockedError
+	if errors.As(err, &locked) {
+		return locked
+	}
+	return err
 }
 
 func (a *app) storeOptions(exclusive bool) *repository.Options {
@@ -80,7 +88,7 @@ func (a *app) open(ctx context.Context, loc location.Location, exclusive bool) (
 }
 
 // unlock finds the key of an open repository, and what it opens. After an error the repository is still open.
-func (a *app) unlock(ctx context.Context, repo *repository.Repository, loc location.Location, exclusive bool) (*session, error) {
+func (a *app) unlock(ctx context.Context, repo store, loc location.Location, exclusive bool) (*session, error) {
 	env, err := catalog.Manifest(ctx, repo)
 	if err != nil {
 		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
@@ -110,7 +118,7 @@ func (a *app) unlock(ctx context.Context, repo *repository.Repository, loc locat
 	if exclusive {
 		useNonces(key, repo, known, env)
 	}
-	s := &session{app: a, store: exclusive, repo: repo, cat: cat, loc: loc, known: known}
+	s := &session{app: a, write: exclusive, repo: repo, cat: cat, loc: loc, known: known}
 	s.tell()
 	return s, nil
 }
@@ -123,7 +131,7 @@ func (s *session) tell() {
 
 // openOptions say which repository's key to open, and how to ask for its passphrase.
 func (a *app) openOptions(
-	ctx context.Context, repo *repository.Repository, loc location.Location, env []byte,
+	ctx context.Context, repo store, loc location.Location, env []byte,
 ) envelope.OpenOptions {
 	return envelope.OpenOptions{
 		RepositoryID: repo.ID(),
@@ -139,8 +147,8 @@ func (a *app) openOptions(
 // date, but only storing makes a repository known, or one known that has gone back in time, as only then somebody has been
 // asked.
 func (s *session) Close() error {
-	if s.store || s.known.isAt(s.loc) && !s.known.isNewerThan(s.cat.Manifest.Timestamp) {
-		if err := s.known.remember(s.loc, s.cat.Key.Type(), s.cat.Manifest.Timestamp); err != nil && s.store {
+	if s.write || s.known.isAt(s.loc) && !s.known.isNewerThan(s.cat.Manifest.Timestamp) {
+		if err := s.known.remember(s.loc, s.cat.Key.Type(), s.cat.Manifest.Timestamp); err != nil && s.write {
 			s.app.ui.Printf("garret: %s", oneLine(err))
 		}
 	}
@@ -156,7 +164,7 @@ func passphrase(pass string, err error) (string, error) {
 }
 
 // useNonces gives a key its counters. env is the manifest's envelope, nil if there is none yet.
-func useNonces(key *envelope.Key, repo *repository.Repository, k *known, env []byte) {
+func useNonces(key *envelope.Key, repo store, k *known, env []byte) {
 	if key.Type().Encrypts() {
 		key.UseNonces(envelope.NewNonceReserver(repo, filepath.Join(k.dir, "nonce"), envelope.NonceEnd(env)))
 	}

@@ -45,6 +45,8 @@ type Client struct {
 	id      repository.ID
 	closer  io.Closer
 
+	appendOnly, readOnly bool // the server refuses to remove, or to change, anything
+
 	mu       sync.Mutex
 	wake     *sync.Cond       // something of what is below has changed
 	out      []byte           // requests that are to be written
@@ -136,7 +138,15 @@ func (c *Client) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if v > 1 {
+		if n := r.ArrayLen(); n != 3 {
+			r.Failf("what was opened has %d parts", n)
+		}
+	}
 	c.id = readID(r)
+	if v > 1 {
+		c.appendOnly, c.readOnly = readBool(r), readBool(r)
+	}
 	return c.answered(methodOpen, r)
 }
 

@@ -15,6 +15,8 @@ var (
 	ErrPathNotAllowed = errors.New("the server does not allow this path")
 	// ErrNotAllowed is matched by the error about a change that the server does not let us make.
 	ErrNotAllowed = errors.New("the server does not allow this")
+	// ErrAppendOnly is the same about one that would remove something.
+	ErrAppendOnly = fmt.Errorf("%w: the repository is append-only", ErrNotAllowed)
 	// ErrConnection is matched by the errors about a connection that broke, or that does not speak as it should.
 	ErrConnection = errors.New("the connection to the repository broke")
 )
@@ -31,6 +33,7 @@ var errorNames = []struct {
 	{"IntegrityError", repository.ErrIntegrity},
 	{"InvalidRepository", repository.ErrInvalid},
 	{"PathNotAllowed", ErrPathNotAllowed},
+	{"AppendOnly", ErrAppendOnly},
 	{"NotAllowed", ErrNotAllowed},
 	{"LockTimeout", repository.ErrLocked},
 	{"ObjectTooLarge", repository.ErrTooLarge},
@@ -52,10 +55,13 @@ func errorName(err error) string {
 	return otherError
 }
 
-// appendError appends the response about an error. Attic's errors have the path as their argument, or the id and the
-// path; the others have their text.
-func appendError(b []byte, id uint64, err error, path string, object *repository.ID) []byte {
+// appendError appends the response about an error. In version 1 it has what Attic's has for arguments: the path, or the id
+// and the path; otherwise its text.
+func appendError(b []byte, v int, id uint64, err error, path string, object *repository.ID) []byte {
 	name := errorName(err)
+	if v > 1 {
+		return rawpack.AppendRaw(beginFailure(b, id, name, 1), err.Error())
+	}
 	switch name {
 	case "ObjectNotFound":
 		if object != nil {
@@ -79,7 +85,7 @@ type RemoteError struct {
 
 func (e *RemoteError) Error() string {
 	switch {
-	case e.err != nil && strings.Contains(e.Text, e.err.Error()):
+	case e.err != nil && strings.Contains(e.Text, e.err.Error()): // as it would be said here
 		return e.Text
 	case e.err != nil && e.Text != "":
 		return fmt.Sprintf("%s: %s", e.err, e.Text)

@@ -95,7 +95,7 @@ func TestASilentServerIsGivenUp(t *testing.T) {
 		in.next()
 		far.Write(append(beginResponse(nil, 1), 2))
 		in.next()
-		far.Write(append(append(beginResponse(nil, 2), 0xda, 0, 32), make([]byte, 32)...))
+		far.Write(append(append(append(beginResponse(nil, 2), 0x93, 0xda, 0, 32), make([]byte, 32)...), 0xc2, 0xc2))
 		io.Copy(io.Discard, far) // and says nothing any more
 	}()
 	c, err := NewClient(t.Context(), near, near, near, "/repo", ClientOptions{Silence: 50 * time.Millisecond})

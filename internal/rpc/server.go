@@ -22,6 +22,9 @@ type ServerOptions struct {
 	// RestrictTo are the folders in which, and below which, repositories may be opened and made. None: everywhere.
 	RestrictTo []string
 	ReadOnly   bool // nothing may be changed
+	// AppendOnly: nothing may be removed or replaced but the manifest, the object whose id is zero, and nothing is
+	// compacted. So all that was ever committed stays in the log.
+	AppendOnly bool
 	// MaxObjectSize bounds what the client may store, in bytes; 0: repository.MaxObjectSize.
 	MaxObjectSize int
 	LockWait      time.Duration // see repository.Options
@@ -55,6 +58,20 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, o ServerOptions) er
 		err = errors.Join(err, s.repo.Close())
 	}
 	return err
+}
+
+// manifestID is the object that an append-only server lets be replaced. It is wire format.
+var manifestID repository.ID
+
+// mayRemove returns an error if nothing may be removed.
+func (s *server) mayRemove(what string) error {
+	switch {
+	case s.o.ReadOnly:
+		return fmt.Errorf("%s: %w", what, ErrNotAllowed)
+	case s.o.AppendOnly:
+		return fmt.Errorf("%s: %w", what, ErrAppendOnly)
+	}
+	return nil
 }
 
 // heartbeat is how often a server that is at work says so, and a client that has nothing to do.
@@ -146,6 +163,7 @@ var methods = map[string]method{
 	methodReadFile:    {args: 1, call: (*server).readFile, open: true, v2: true},
 	methodWriteFile:   {args: 2, call: (*server).writeFile, open: true, v2: true},
 	methodCompact:     {args: 0, call: (*server).compact, open: true, v2: true, long: true},
+	methodDead:        {args: 0, call: (*server).dead, open: true, v2: true, long: true},
 	methodCheckStore:  {args: 1, call: (*server).checkStore, open: true, v2: true, long: true},
 	methodPing:        {args: 0, call: (*server).ping, v2: true},
 }
@@ -197,7 +215,7 @@ func (s *server) answer(ctx context.Context, b []byte, q request) ([]byte, error
 			}
 		}
 	}
-	return appendError(b, q.id, err, s.path, object), nil
+	return appendError(b, s.version, q.id, err, s.path, object), nil
 }
 
 func (s *server) negotiate(_ context.Context, b []byte, q *request) ([]byte, error) {
@@ -213,6 +231,9 @@ func (s *server) openRepository(ctx context.Context, b []byte, q *request) ([]by
 	asked := q.args.Text()
 	create := readBool(q.args)
 	o := &repository.Options{LockWait: s.o.LockWait, ReadOnly: s.o.ReadOnly, Warn: s.o.Warn}
+	if s.o.AppendOnly {
+		o.CompactThreshold = 2 // never
+	}
 	if s.version > 1 {
 		o.Exclusive = readBool(q.args)
 		if wait := q.args.Int(-1, math.MaxInt32); wait != 0 {
@@ -247,7 +268,12 @@ func (s *server) openRepository(ctx context.Context, b []byte, q *request) ([]by
 		return nil, err
 	}
 	id := s.repo.ID()
-	return rawpack.AppendRaw(b, id[:]), nil
+	if s.version < 2 {
+		return rawpack.AppendRaw(b, id[:]), nil
+	}
+	b = rawpack.AppendArrayHeader(b, 3)
+	b = rawpack.AppendRaw(b, id[:])
+	return appendBool(appendBool(b, s.o.AppendOnly), s.o.ReadOnly), nil
 }
 
 // expandHome returns a path as the client means it: "/~/x" and "~/x" are in the home of the server's user.
@@ -331,7 +357,12 @@ func (s *server) putOne(ctx context.Context, id repository.ID, data []byte) erro
 		return ErrNotAllowed
 	}
 	if len(data) > s.o.MaxObjectSize {
-		return fmt.Errorf("%w: %d bytes are more than %d", repository.ErrTooLarge, len(data), s.o.MaxObjectSize)
+		return fmt.Errorf("put %v: %w: %d bytes are more than %d", id, repository.ErrTooLarge, len(data), s.o.MaxObjectSize)
+	}
+	if s.o.AppendOnly && id != manifestID {
+		if has, err := s.repo.Has(ctx, id); err != nil || has {
+			return errors.Join(err, fmt.Errorf("replace %v: %w", id, ErrAppendOnly))
+		}
 	}
 	return s.repo.Put(ctx, id, data)
 }
@@ -343,6 +374,9 @@ func (s *server) delete(ctx context.Context, b []byte, q *request) ([]byte, erro
 	}
 	if s.o.ReadOnly {
 		return nil, ErrNotAllowed
+	}
+	if s.o.AppendOnly {
+		return nil, fmt.Errorf("delete %v: %w", id, ErrAppendOnly)
 	}
 	return rawpack.AppendNil(b), s.repo.Delete(ctx, id)
 }
@@ -389,8 +423,10 @@ func (s *server) check(ctx context.Context, b []byte, q *request) ([]byte, error
 	if q.args.Err() != nil {
 		return nil, nil
 	}
-	if repair && s.o.ReadOnly {
-		return nil, ErrNotAllowed
+	if repair {
+		if err := s.mayRemove("repair"); err != nil {
+			return nil, err
+		}
 	}
 	report, err := s.repo.Check(ctx, repository.CheckOptions{Repair: repair})
 	if err != nil {
@@ -408,8 +444,10 @@ func (s *server) checkStore(ctx context.Context, b []byte, q *request) ([]byte, 
 	if q.args.Err() != nil {
 		return nil, nil
 	}
-	if o.Repair && s.o.ReadOnly {
-		return nil, ErrNotAllowed
+	if o.Repair {
+		if err := s.mayRemove("repair"); err != nil {
+			return nil, err
+		}
 	}
 	var last time.Time
 	o.Progress = func(done, total int) {

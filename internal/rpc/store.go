@@ -23,11 +23,20 @@ func (c *Client) Get(ctx context.Context, id repository.ID) ([]byte, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("get %v: %w", id, err)
+			return nil, c.about("get", id, err)
 		}
 		data := r.Raw()
 		return data, c.answered(methodGet, r)
 	}
+}
+
+// about says what an error is about, unless the server has done so.
+func (c *Client) about(what string, id repository.ID, err error) error {
+	var remote *RemoteError
+	if c.version > 1 && errors.As(err, &remote) {
+		return err
+	}
+	return fmt.Errorf("%s %v: %w", what, id, err)
 }
 
 // Size returns the length of an object's value in bytes.
@@ -44,7 +53,7 @@ func (c *Client) Size(ctx context.Context, id repository.ID) (int, error) {
 	}
 	r, err := c.call(ctx, methodSizes, 1, func(b []byte) []byte { return rawpack.AppendRaw(b, id[:]) })
 	if err != nil {
-		return 0, fmt.Errorf("get the size %v: %w", id, err)
+		return 0, c.about("get the size", id, err)
 	}
 	raw := r.Raw()
 	if r.Err() == nil && len(raw) != 4 {
@@ -77,6 +86,9 @@ func (c *Client) Put(ctx context.Context, id repository.ID, data []byte) error {
 	if len(data) > repository.MaxObjectSize {
 		return fmt.Errorf("put %v: %w: %d bytes are more than %d", id, repository.ErrTooLarge, len(data), repository.MaxObjectSize)
 	}
+	if c.readOnly {
+		return fmt.Errorf("put %v: %w", id, ErrNotAllowed)
+	}
 	err := c.enqueue(ctx, &call{}, methodPut, 2, func(b []byte) []byte {
 		return rawpack.AppendRaw(rawpack.AppendRaw(b, id[:]), data)
 	})
@@ -88,6 +100,12 @@ func (c *Client) Put(ctx context.Context, id repository.ID, data []byte) error {
 
 // Delete removes an object.
 func (c *Client) Delete(ctx context.Context, id repository.ID) error {
+	switch {
+	case c.readOnly:
+		return fmt.Errorf("delete %v: %w", id, ErrNotAllowed)
+	case c.appendOnly:
+		return fmt.Errorf("delete %v: %w", id, ErrAppendOnly)
+	}
 	err := c.enqueue(ctx, &call{}, methodDelete, 1, func(b []byte) []byte { return rawpack.AppendRaw(b, id[:]) })
 	if err == nil {
 		c.known.set(id, none)
@@ -97,14 +115,15 @@ func (c *Client) Delete(ctx context.Context, id repository.ID) error {
 
 // Commit makes the transaction durable, or fails if any of its puts and deletes did.
 func (c *Client) Commit(ctx context.Context) error {
-	err := c.settle(ctx)
-	if err == nil {
-		_, err = c.call(ctx, methodCommit, 0, nil)
-	}
-	if err != nil {
+	if err := c.settle(ctx); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	return nil
+	_, err := c.call(ctx, methodCommit, 0, nil)
+	var remote *RemoteError
+	if err != nil && (c.version < 2 || !errors.As(err, &remote)) {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return err
 }
 
 // Rollback forgets what was put and deleted since the last Commit.
@@ -238,6 +257,19 @@ func (c *Client) Compact(ctx context.Context) (int64, error) {
 	}
 	freed := r.Int(math.MinInt64, math.MaxInt64)
 	return freed, c.answered(methodCompact, r)
+}
+
+// Dead returns how many bytes Compact would free, about.
+func (c *Client) Dead(ctx context.Context) (int64, error) {
+	if c.version < 2 {
+		return 0, fmt.Errorf("find out what is dead: %w: the server is of an older version", ErrNotAllowed)
+	}
+	r, err := c.call(ctx, methodDead, 0, nil)
+	if err != nil {
+		return 0, err
+	}
+	n := r.Int(math.MinInt64, math.MaxInt64)
+	return n, c.answered(methodDead, r)
 }
 
 // ReadFile returns a named file of the repository, or an error that matches fs.ErrNotExist. With version 1 there is none.

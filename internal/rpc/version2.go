@@ -23,7 +23,8 @@ import (
 // The methods of version 2, which two garrets speak. Ids are put together to one raw, 32 bytes each. What can take long
 // is accompanied by notes, which are no answers: [2, id of the request, kind, number, number].
 //
-//	open(path, create, exclusive, milliseconds to wait for the lock)   the id of the repository
+//	open(path, create, exclusive, milliseconds to wait for the lock)
+//	                          [the id of the repository, whether it is append-only, whether it is read-only]
 //	get_many(ids)             [object, or [name of an error, text], ...]
 //	put_many([id, data, ...]) nil
 //	sizes(ids)                the lengths of the objects, a u32 little-endian each; all ones: there is none
@@ -34,6 +35,7 @@ import (
 //	read_file(name)           a named file of the repository, nil if there is none
 //	write_file(name, data)    nil
 //	compact()                 how many bytes have become free
+//	dead()                    how many bytes compaction would free
 //	check_store({...})        a report
 //	ping()                    nil
 const (
@@ -46,6 +48,7 @@ const (
 	methodReadFile    = "read_file"
 	methodWriteFile   = "write_file"
 	methodCompact     = "compact"
+	methodDead        = "dead"
 	methodCheckStore  = "check_store"
 	methodPing        = "ping"
 )
@@ -256,15 +259,20 @@ func (s *server) writeFile(_ context.Context, b []byte, q *request) ([]byte, err
 	if q.args.Err() != nil {
 		return nil, nil
 	}
-	if s.o.ReadOnly {
-		return nil, ErrNotAllowed
+	if s.o.ReadOnly || s.o.AppendOnly && name != nonceFile {
+		return nil, fmt.Errorf("write file %q: %w", name, ErrNotAllowed)
 	}
 	return rawpack.AppendNil(b), s.repo.WriteFile(name, data)
 }
 
+func (s *server) dead(ctx context.Context, b []byte, _ *request) ([]byte, error) {
+	n, err := s.repo.Dead(ctx)
+	return rawpack.AppendInt(b, n), err
+}
+
 func (s *server) compact(ctx context.Context, b []byte, _ *request) ([]byte, error) {
-	if s.o.ReadOnly {
-		return nil, ErrNotAllowed
+	if err := s.mayRemove("compact"); err != nil {
+		return nil, err
 	}
 	freed, err := s.repo.Compact(ctx)
 	return rawpack.AppendInt(b, freed), err
@@ -312,6 +320,9 @@ func (s *server) note(id uint64, kind, a, b int64) {
 	s.out.Write(msg)
 	s.out.Flush()
 }
+
+// nonceFile is the named file that is written by whoever stores something, see envelope.
+const nonceFile = "garret.nonce"
 
 // decompress is for answers, of which none is large.
 func decompress(data []byte, limit int) ([]byte, error) {

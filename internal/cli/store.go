@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"garret/internal/location"
+	"garret/internal/rpc"
+	"garret/repository"
+)
+
+// A store is a repository, on this machine or on another.
+type store interface {
+	ID() repository.ID
+	Has(ctx context.Context, id repository.ID) (bool, error)
+	Size(ctx context.Context, id repository.ID) (int, error)
+	Get(ctx context.Context, id repository.ID) ([]byte, error)
+	Put(ctx context.Context, id repository.ID, data []byte) error
+	Delete(ctx context.Context, id repository.ID) error
+	Commit(ctx context.Context) error
+	Rollback() error
+	Len(ctx context.Context) (int, error)
+	All(ctx context.Context) iter.Seq2[repository.ID, error]
+	Check(ctx context.Context, o repository.CheckOptions) (*repository.Report, error)
+	Compact(ctx context.Context) (freed int64, err error)
+	Dead(ctx context.Context) (int64, error)
+	ReadFile(name string) ([]byte, error)
+	WriteFile(name string, data []byte) error
+	Close() error
+}
+
+// opening is what a repository is opened for.
+type opening int
+
+const (
+	toUse opening = iota
+	toCheck
+	toCreate
+)
+
+// openAt opens the repository of a location, or makes it.
+func (a *app) openAt(ctx context.Context, loc location.Location, to opening, o *repository.Options) (store, error) {
+	if loc.Remote() {
+		return a.dial(ctx, loc, to, o)
+	}
+	open := repository.Open
+	switch to {
+	case toCheck:
+		open = repository.OpenForCheck
+	case toCreate:
+		open = repository.Create
+	}
+	repo, err := open(ctx, loc.Path, o)
+	if err != nil { // and no store that is a nil pointer
+		return nil, err
+	}
+	return repo, nil
+}
+
+// dial opens a repository on another machine.
+func (a *app) dial(ctx context.Context, loc location.Location, to opening, o *repository.Options) (store, error) {
+	c, err := rpc.Dial(ctx, rpc.Remote{
+		Location: loc,
+		RSH:      strings.Fields(os.Getenv("GARRET_RSH")),
+		Path:     a.remotePath(),
+		Message:  func(line string) { a.ui.Printf("%s", line) },
+	}, rpc.ClientOptions{Create: to == toCreate, Exclusive: o.Exclusive, LockWait: o.LockWait})
+	if err != nil {
+		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
+	}
+	if o.Exclusive && to == toUse {
+		dir, err := cacheDir()
+		if err == nil {
+			err = c.Follow(ctx, filepath.Join(dir, c.ID().String(), "garret.objects"))
+		}
+		if err != nil {
+			c.Close()
+			return nil, fmt.Errorf("repository %q: find out which objects there are: %w", loc.Repository(), err)
+		}
+	}
+	return c, nil
+}
+
+// remotePath returns what the program is called on the other machine.
+func (a *app) remotePath() string {
+	if a.remote != "" {
+		return a.remote
+	}
+	return os.Getenv("GARRET_REMOTE_PATH")
+}
