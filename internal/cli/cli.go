@@ -56,7 +56,7 @@ type app struct {
 
 	lockWait time.Duration // negative: without limit
 	json     bool          // results are JSON, one object or one a line
-	remote   string // what the program is called on another machine; empty: see remotePath
+	remote   string        // what the program is called on another machine; empty: see remotePath
 	verbose  bool          // what is done is told, file by file
 }
 
@@ -121,6 +121,7 @@ repository, REPO may be left out: see "garret help locations".`,
 // commonFlags defines the flags that every command has.
 func (a *app) commonFlags(flags *pflag.FlagSet) {
 	flags.Var(newSeconds(&a.lockWait, time.Second), "lock-wait", "how long to wait for a repository in use; -1: for ever")
+	flags.StringVar(&a.remote, "remote-path", "", "what garret is called on the repository's machine")
 	flags.BoolVar(&a.json, "json", false, "print results as JSON: one object, or one line for each item")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "tell what is done, file by file")
 	progress := func(set, unset ui.ProgressMode) func(string) error {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -76,6 +77,9 @@ func (a *app) archiveNames(ctx context.Context, repo string) []string {
 // readCatalog opens the catalog of a repository in which nothing is changed, if nothing must be asked for that. done closes
 // the repository.
 func readCatalog(ctx context.Context, loc location.Location) (cat *catalog.Catalog, done func() error, err error) {
+	if loc.Remote() {
+		return nil, nil, errors.New("to ask another machine may take long, and raise questions")
+	}
 	repo, err := repository.Open(ctx, loc.Path, &repository.Options{ReadOnly: true})
 	if err != nil {
 		return nil, nil, err

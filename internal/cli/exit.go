@@ -14,6 +14,7 @@ import (
 	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/internal/retention"
+	"garret/internal/rpc"
 	"garret/repository"
 )
 
@@ -108,6 +109,7 @@ var kinds = []struct {
 	{backup.ErrZeroByte, exitError, "if that is where its paths end, use --null"},
 	{retention.ErrArchiveExists, exitError, "choose another name"},
 	{repository.ErrReadOnly, exitError, ""},
+	{rpc.ErrConnection, exitError, "what was committed before is kept; \"ssh HOST garret version\" shows whether the server can be had"},
 	{syscall.ENOSPC, exitError, adviceFull},
 	{syscall.EDQUOT, exitError, adviceFull},
 	{repository.ErrIntegrity, exitError, `"garret check" finds out what is damaged`},

@@ -17,19 +17,31 @@ import (
 	"garret/internal/backup"
 	"garret/internal/catalog"
 	"garret/internal/envelope"
+	"garret/internal/location"
 	"garret/repository"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"garret": func() { os.Exit(Main()) },
+		"garret": func() {
+			if os.Getenv(throughServer) != "" {
+				elsewhere = func(l location.Location) location.Location {
+					l.Host = "localhost"
+					return l
+				}
+			}
+			os.Exit(Main())
+		},
 	})
 }
 
 // golden is the folder with the repositories that Attic wrote.
 const golden = "../archive/testdata/golden"
 
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t, nil) }
+
+// runScripts runs all scripts, with more variables in the environment.
+func runScripts(t *testing.T, vars []string) {
 	goldenDir, err := filepath.Abs(golden)
 	if err != nil {
 		t.Fatal(err)
@@ -39,6 +51,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, testEnv(env.WorkDir)...)
+			env.Vars = append(env.Vars, vars...)
 			env.Setenv("GOLDEN", goldenDir)
 			env.Values[lockedKey{}] = locked{}
 			env.Defer(func() { unmountBelow(env.WorkDir) })
@@ -46,6 +59,8 @@ func TestScripts(t *testing.T) {
 		},
 		Condition: func(cond string) (bool, error) {
 			switch cond {
+			case "local": // repositories are opened without a server
+				return len(vars) == 0, nil
 			case "root":
 				return os.Geteuid() == 0, nil
 			case "mounts": // something is mounted on /dev/shm

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"garret/internal/catalog"
@@ -61,6 +62,9 @@ func lockedBy(err error) error {
 	var locked *storage.LockedError
 	if errors.As(err, &locked) {
 		return locked
+	}
+	if _, about, ok := strings.Cut(err.Error(), `: repository "`); ok { // as a server says it
+		return errors.New(`repository "` + about)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"os"
@@ -42,8 +43,14 @@ const (
 	toCreate
 )
 
+// elsewhere is set by tests, to have all repositories opened through a server.
+var elsewhere func(location.Location) location.Location
+
 // openAt opens the repository of a location, or makes it.
 func (a *app) openAt(ctx context.Context, loc location.Location, to opening, o *repository.Options) (store, error) {
+	if elsewhere != nil {
+		loc = elsewhere(loc)
+	}
 	if loc.Remote() {
 		return a.dial(ctx, loc, to, o)
 	}
@@ -70,19 +77,28 @@ func (a *app) dial(ctx context.Context, loc location.Location, to opening, o *re
 		Message:  func(line string) { a.ui.Printf("%s", line) },
 	}, rpc.ClientOptions{Create: to == toCreate, Exclusive: o.Exclusive, LockWait: o.LockWait})
 	if err != nil {
-		return nil, fmt.Errorf("repository %q: %w", loc.Repository(), err)
+		return nil, a.aboutServer(loc, err)
 	}
 	if o.Exclusive && to == toUse {
 		dir, err := cacheDir()
 		if err == nil {
-			err = c.Follow(ctx, filepath.Join(dir, c.ID().String(), "garret.objects"))
+			err = c.Follow(ctx, filepath.Join(dir, c.ID().String(), "garret.objects"), o.Warn)
 		}
 		if err != nil {
 			c.Close()
-			return nil, fmt.Errorf("repository %q: find out which objects there are: %w", loc.Repository(), err)
+			return nil, a.aboutServer(loc, err)
 		}
 	}
 	return c, nil
+}
+
+// aboutServer says which repository an error is about, unless the server has said so.
+func (a *app) aboutServer(loc location.Location, err error) error {
+	var told *rpc.RemoteError
+	if errors.As(err, &told) {
+		return err
+	}
+	return fmt.Errorf("repository %q: %w", loc.Repository(), err)
 }
 
 // remotePath returns what the program is called on the other machine.

@@ -379,7 +379,7 @@ func (c *Client) take(msg []byte) error {
 	switch {
 	case p.err != "":
 		for _, a := range s.calls {
-			c.finishLocked(a, nil, remoteError(s.method, p))
+			c.finishLocked(a, nil, remoteError(c.version, s.method, p))
 		}
 	case s.method == methodGetMany:
 		return c.takeManyLocked(s, p.result)
@@ -423,7 +423,7 @@ func (c *Client) takeManyLocked(s *sent, r *rawpack.Reader) error {
 				r.Failf("an error has %d parts", n)
 			}
 			name, text := e.Text(), e.Text()
-			err = newRemoteError(s.method, name, text)
+			err = newRemoteError(c.version, s.method, name, text)
 		}
 		if r.Err() != nil {
 			for _, a := range s.calls[i:] {

@@ -81,11 +81,12 @@ type RemoteError struct {
 	Name   string // of the error
 	Text   string // what more was said; may be empty
 	err    error
+	whole  bool // the text says all there is to say
 }
 
 func (e *RemoteError) Error() string {
 	switch {
-	case e.err != nil && strings.Contains(e.Text, e.err.Error()): // as it would be said here
+	case e.whole:
 		return e.Text
 	case e.err != nil && e.Text != "":
 		return fmt.Sprintf("%s: %s", e.err, e.Text)
@@ -101,9 +102,9 @@ func (e *RemoteError) Error() string {
 // Unwrap returns the error of the repository, if it is one.
 func (e *RemoteError) Unwrap() error { return e.err }
 
-// newRemoteError returns the error of a name.
-func newRemoteError(method, name, text string) *RemoteError {
-	e := &RemoteError{Method: method, Name: name, Text: text}
+// newRemoteError returns the error of a name. A server of version 2 says all of it in the text.
+func newRemoteError(v int, method, name, text string) *RemoteError {
+	e := &RemoteError{Method: method, Name: name, Text: text, whole: v > 1 && text != ""}
 	for _, known := range errorNames {
 		if known.name == name {
 			e.err = known.err
@@ -114,7 +115,7 @@ func newRemoteError(method, name, text string) *RemoteError {
 
 // remoteError returns the error that a response tells of. What it has for arguments depends on the error and on the
 // server.
-func remoteError(method string, p response) error {
+func remoteError(v int, method string, p response) error {
 	var texts []string
 	for range p.result.ArrayLen() {
 		arg := rawpack.NewReader(p.result.Value())
@@ -129,5 +130,5 @@ func remoteError(method string, p response) error {
 			texts = append(texts, string(text))
 		}
 	}
-	return newRemoteError(method, p.err, strings.Join(texts, ", "))
+	return newRemoteError(v, method, p.err, strings.Join(texts, ", "))
 }

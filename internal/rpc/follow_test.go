@@ -59,7 +59,7 @@ func TestWhoFollowsKnowsWhatIsThere(t *testing.T) {
 			}
 			c, err := connect(t, path, ClientOptions{Version: v, Exclusive: true}, ServerOptions{})
 			must(err)
-			must(c.Follow(ctx, file))
+			must(c.Follow(ctx, file, func(err error) { t.Error(err) }))
 			for i := range 2000 {
 				id, data := numbered(i)
 				_, want := state[id]

@@ -79,7 +79,7 @@ func FuzzClient(f *testing.F) {
 		c.Len(ctx)
 		c.Check(ctx, repository.CheckOptions{})
 		c.Size(ctx, repository.ID{1})
-		c.Follow(ctx, filepath.Join(t.TempDir(), "objects"))
+		c.Follow(ctx, filepath.Join(t.TempDir(), "objects"), func(error) {})
 		c.Commit(ctx)
 		c.Rollback()
 	})

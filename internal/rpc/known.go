@@ -91,8 +91,8 @@ func (k *known) digest() (d repository.Digest) {
 
 // Follow finds out which objects there are, so that Has and Size need not ask any more. Nobody else may write meanwhile:
 // the repository must be open exclusively. What was known before, and since when, is read from a file, which is written
-// anew if much has changed; with version 1 all ids are listed each time.
-func (c *Client) Follow(ctx context.Context, file string) error {
+// anew if much has changed; that it cannot be is told to warn. With version 1 all ids are listed each time.
+func (c *Client) Follow(ctx context.Context, file string, warn func(error)) error {
 	k := &known{}
 	if c.version < 2 {
 		k.sizes = map[repository.ID]uint32{}
@@ -127,7 +127,9 @@ func (c *Client) Follow(ctx context.Context, file string) error {
 		}
 		c.known = k
 		if changed > len(k.sizes)/50 {
-			return k.save(file, now)
+			if err := k.save(file, now); err != nil {
+				warn(err)
+			}
 		}
 		return nil
 	}

@@ -106,6 +106,9 @@ func (c *Client) Delete(ctx context.Context, id repository.ID) error {
 	case c.appendOnly:
 		return fmt.Errorf("delete %v: %w", id, ErrAppendOnly)
 	}
+	if has, ok := c.known.has(id); ok && !has {
+		return fmt.Errorf("delete %v: %w", id, repository.ErrNotFound)
+	}
 	err := c.enqueue(ctx, &call{}, methodDelete, 1, func(b []byte) []byte { return rawpack.AppendRaw(b, id[:]) })
 	if err == nil {
 		c.known.set(id, none)
