@@ -22,6 +22,7 @@ type store interface {
 	Get(ctx context.Context, id repository.ID) ([]byte, error)
 	Put(ctx context.Context, id repository.ID, data []byte) error
 	Delete(ctx context.Context, id repository.ID) error
+	List(ctx context.Context, limit int, marker *repository.ID) ([]repository.ID, error)
 	Commit(ctx context.Context) error
 	Rollback() error
 	Len(ctx context.Context) (int, error)
