@@ -84,14 +84,6 @@ func readIDs(r *rawpack.Reader) []repository.ID {
 	return ids
 }
 
-func appendIDs(b []byte, ids []repository.ID) []byte {
-	raw := make([]byte, 0, len(ids)*idSize)
-	for i := range ids {
-		raw = append(raw, ids[i][:]...)
-	}
-	return rawpack.AppendRaw(b, raw)
-}
-
 // maxAnswer is about how many bytes of objects get_many answers with at most: those that come after are left to be asked
 // for once more, as nil.
 const maxAnswer = 8 << 20
