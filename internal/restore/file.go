@@ -12,7 +12,8 @@ import (
 	"garret/repository"
 )
 
-// readAhead is how many chunks of a file are fetched at a time. They have 64 KiB or so, at most 10 MiB.
+// readAhead is how many chunks of a file are fetched at a time that was not fetched ahead. They have 64 KiB or so, at most
+// 10 MiB.
 const readAhead = 4
 
 // do writes a regular file, or only reads it.
@@ -130,7 +131,7 @@ func (r *run) content(ctx context.Context, out output, it *archive.Item) (damage
 	chunks := it.Chunks
 	var offset int64 // of the chunk at hand
 	i := 0
-	for data, err := range r.catalog.Read(ctx, len(chunks), func(i int) repository.ID { return chunks[i].ID }, readAhead) {
+	for data, err := range r.ahead.content(ctx, it) {
 		c := chunks[i]
 		i++
 		if err == nil && len(data) != int(c.Size) {

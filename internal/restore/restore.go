@@ -1,8 +1,8 @@
 // Package restore brings the files of an archive back.
 //
-// The items come in order. Directories, links and nodes are made as they come; regular files go through a bounded
-// queue to as many goroutines as there are processors, each of which fetches the chunks of its file ahead and writes
-// them in order. Hard links wait until all files are there; then come the flags that forbid to change files, and last
+// The items come in order, and the content of files is fetched ahead of them. Directories, links and nodes are made as they
+// come; regular files go through a bounded queue to as many goroutines as there are processors, each of which writes the
+// chunks of its file in order. Hard links wait until all files are there; then come the flags that forbid to change files, and last
 // what directories have beside their entries.
 //
 // The target itself gets the metadata that the archive has for it only if it was empty before: an archive of "." must
@@ -132,6 +132,7 @@ func Run(ctx context.Context, cat *catalog.Catalog, a *archive.Archive, o Option
 		broken:   map[string]bool{},
 		locks:    map[string]lock{},
 	}
+	r.ahead = newAhead(r)
 	if !r.nothing() {
 		target, err := fsmeta.OpenDir(o.Target)
 		if err != nil {
@@ -163,6 +164,7 @@ type run struct {
 	restorer fsmeta.Restorer
 	path     way // to the item at hand
 	source   way // to what a hard link is another name of
+	ahead    *ahead
 	jobs     chan job
 	writing  *paths
 	fresh    bool // the target was empty
@@ -294,7 +296,7 @@ func (r *run) items(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for it, err := range r.catalog.Items(ctx, r.archive) {
+	for it, err := range r.ahead.items(ctx) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -334,6 +336,7 @@ func (r *run) start(ctx context.Context, it *archive.Item) {
 		do = r.read
 	}
 	if err := do(ctx, it); err != nil {
+		r.ahead.drop(it)
 		r.report(it, err)
 	}
 }
