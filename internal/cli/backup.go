@@ -190,16 +190,21 @@ func sameFile(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(ia, ib)
 }
 
-// shellQuote writes an argument such that a shell takes it as it is.
+// shellQuote writes a path or a location such that a shell takes it as it is, and no command for an option.
 func shellQuote(s string) string {
+	if strings.HasPrefix(s, "-") {
+		s = "./" + s
+	}
+	return shellWord(s)
+}
+
+// shellWord writes an argument such that a shell takes it as it is.
+func shellWord(s string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:+,@%=", r)
 	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 && !strings.HasPrefix(s, "-") {
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
 		return s
-	}
-	if strings.HasPrefix(s, "-") {
-		s = "./" + s
 	}
 	if ui.Printable(s) != s { // a terminal would obey
 		var b strings.Builder

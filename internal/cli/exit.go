@@ -57,6 +57,8 @@ func environmentTopic() *cobra.Command {
   GARRET_KEYS_DIR        the folder of the key files; else garret/keys in $XDG_CONFIG_HOME or ~/.config, and ~/.attic/keys
   GARRET_CACHE_DIR       the folder for what this machine remembers of repositories; else garret in the user's folder
                          for caches, such as ~/.cache
+  GARRET_RSH             the program that runs a command on another machine, with its arguments, in the place of ssh
+  GARRET_REMOTE_PATH     what garret is called on the repository's machine, where it is not in the PATH there
 
 Questions are answered with yes by variables that are set to something other than no:
 
@@ -65,7 +67,7 @@ Questions are answered with yes by variables that are set to something other tha
   GARRET_OLDER_REPO_ACCESS_IS_OK                store into a repository that is older than when it was last used
   GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING           repair a repository
 
-Apart from GARRET_REPO and GARRET_NEW_PASSPHRASE, each also goes by the name that begins with ATTIC_.`,
+Apart from GARRET_REPO, GARRET_NEW_PASSPHRASE, GARRET_RSH and GARRET_REMOTE_PATH, each also goes by the name that begins with ATTIC_.`,
 	}
 }
 

@@ -162,7 +162,7 @@ func (a *app) tellArchive(i jsonInfo, this, all cache.Stats) {
 	a.field("Time", "%s", i.Archive.Time.Local().Format(time.ANSIC))
 	quoted := make([]string, len(i.Archive.CommandLine))
 	for n, arg := range i.Archive.CommandLine {
-		quoted[n] = shellQuote(arg)
+		quoted[n] = shellWord(arg)
 	}
 	a.field("Command line", "%s", strings.Join(quoted, " "))
 	a.field("Number of files", "%d", this.Files)
