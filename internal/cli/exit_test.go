@@ -71,7 +71,7 @@ func TestShellQuote(t *testing.T) {
 		"two words":      "'two words'",
 		"it's":           `'it'\''s'`,
 		"$(x)":           "'$(x)'",
-		"-dash":          "'./-dash'",
+		"-dash":          "./-dash",
 		"~/x":            "'~/x'",
 		"line\nfeed\xff": "'line\nfeed\xff'",
 	} {
