@@ -23,6 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
+		"slow-rsh": slowRSH,
 		"garret": func() {
 			if os.Getenv(throughServer) != "" {
 				elsewhere = func(l location.Location) location.Location {
