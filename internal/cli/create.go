@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/user"
 	"strings"
 	"time"
 
@@ -49,9 +47,8 @@ with "status", "path", "path_base64" if the path is not UTF-8, and for x "rule" 
 and --json, a dry run ends with a line with "files", "folders", "others" and "bytes".
 
 With --stats, the sizes of the archive are printed, and those of all archives: of all that they use, of that as it is
-stored, and of what this archive has added. With --json, this is a line with "name", "id", "start" and "end"; "warnings",
-of what could not be stored; and "this_archive" and "all_archives" with
-` + statsJSONHelp + `
+stored, and of what this archive has added. With --json, this is a line with
+` + madeJSONHelp + `
 
 A file that has not changed since a former backup by this machine is not read again. What is stored is committed every
 few minutes, and when the backup is interrupted, as an archive whose name ends in .checkpoint; the next backup goes on
@@ -109,13 +106,7 @@ type createOptions struct {
 
 // store makes an archive, with progress and warnings shown.
 func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.Stats, error) {
-	o.Cmdline = os.Args
-	if name, err := os.Hostname(); err == nil {
-		o.Hostname = name
-	}
-	if u, err := user.Current(); err == nil {
-		o.Username = u.Username
-	}
+	sign(&o.Options)
 	a.leaveOut(s, &o.Options)
 	a.tellStored(&o.Options)
 	o.Warn = a.warn
@@ -127,10 +118,7 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 	if o.readAll {
 		o.Known = unseen{files}
 	}
-	chunks := s.known.chunks(a, s.repo.ID())
-	chunks.Retain(s.cat.Manifest)
-	uses := chunks.NewUses()
-	o.Uses = uses
+	made := a.watchUses(s, &o.Options)
 	o.Checkpointed = func(name string) {
 		a.say("What is stored so far is archive %q.", name)
 		a.saveFiles(files)
@@ -142,45 +130,12 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 	}
 	done, err := backup.Run(ctx, s.repo, s.cat, o.Options)
 	if err == nil {
-		uses.Files = done.Contents
-		chunks.Add(done.Record, uses)
-		a.saveChunks(chunks)
+		made(done)
 		a.saveFiles(files)
 		a.tellCheckpoints(s, o.Name)
 		a.heal(ctx, s)
 	}
 	return done, err
-}
-
-// jsonMade is what is told of an archive that has been made.
-type jsonMade struct {
-	Name     string    `json:"name"`
-	ID       string    `json:"id"`
-	Start    time.Time `json:"start"`
-	End      time.Time `json:"end"`
-	Warnings int64     `json:"warnings"`
-	This     jsonStats `json:"this_archive"`
-	All      jsonStats `json:"all_archives"`
-}
-
-// tellMade prints the statistics of an archive that has been made. For these, archives are read that this machine does
-// not know yet.
-func (a *app) tellMade(ctx context.Context, s *session, name string, start time.Time, done *backup.Stats) error {
-	end := time.Now()
-	chunks, err := s.chunks(ctx)
-	if err != nil {
-		return fmt.Errorf("the archive is stored, but its statistics cannot be told: %w", err)
-	}
-	this, _ := chunks.Archive(done.Record.ID)
-	this.Deduplicated, this.Chunks = done.NewBytes, done.NewChunks
-	all := chunks.Total()
-	if a.json {
-		return a.emit(jsonMade{
-			name, done.Record.ID.String(), start, end, done.Warnings, newJSONStats(this), newJSONStats(all),
-		})
-	}
-	a.printArchiveStats(archiveStats{Name: name, ID: done.Record.ID, Start: start, End: end, This: this, All: all})
-	return nil
 }
 
 // tellCheckpoints tells of the checkpoints that former attempts at an archive have left.

@@ -67,7 +67,8 @@ Questions are answered with yes by variables that are set to something other tha
   GARRET_OLDER_REPO_ACCESS_IS_OK                store into a repository that is older than when it was last used
   GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING           repair a repository
 
-Apart from GARRET_REPO, GARRET_NEW_PASSPHRASE, GARRET_RSH and GARRET_REMOTE_PATH, each also goes by the name that begins with ATTIC_.`,
+Apart from GARRET_REPO, GARRET_NEW_PASSPHRASE, GARRET_RSH and GARRET_REMOTE_PATH, each also goes by the name that begins
+with ATTIC_.`,
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,20 +14,6 @@ import (
 	"garret/internal/tarball"
 	"garret/internal/ui"
 )
-
-// imported is the result as JSON.
-type imported struct {
-	Archive   string  `json:"archive"`
-	Files     int64   `json:"files"`
-	Folders   int64   `json:"folders"`
-	Others    int64   `json:"others"`
-	Bytes     int64   `json:"bytes"`
-	Chunks    int64   `json:"chunks"`
-	NewChunks int64   `json:"new_chunks"`
-	NewBytes  int64   `json:"new_bytes"`
-	Warnings  int64   `json:"warnings"`
-	Seconds   float64 `json:"seconds"`
-}
 
 func (a *app) importTarCommand() *cobra.Command {
 	var stats bool
@@ -47,16 +32,8 @@ In the name of the archive, {now} and the like are replaced, see "garret create 
 An entry that cannot be stored is reported and left out, and the exit code is 1. A tar that is damaged or cut off in the
 midst of an entry is not stored at all.
 
-With --json, an object:
-
-  archive          its name
-  files, folders   how many files and folders were stored
-  others           how many symbolic links, devices and FIFOs
-  bytes, chunks    of the content of the files
-  new_chunks       how many pieces were not in the repository before, with those that describe the archive
-  new_bytes        their size as stored
-  warnings         how many there were
-  seconds          that it took`,
+With --stats, the sizes of the archive are printed, and those of all archives. With --json, an object with
+` + madeJSONHelp,
 		Example: `  garret import-tar /backup/photos::old old-backup.tar.gz
   ssh host tar -c /etc | garret import-tar /backup/servers::host -`,
 		Args: args(2, 2),
@@ -89,8 +66,8 @@ With --json, an object:
 			done, err := a.importTar(cmd.Context(), s, loc.Archive, in)
 			if err != nil {
 				err = fmt.Errorf("import %q: %w", args[1], err)
-			} else {
-				err = a.reportImport(loc.Archive, done, time.Since(begin), stats)
+			} else if stats || a.json {
+				err = a.tellMade(cmd.Context(), s, loc.Archive, begin, done)
 			}
 			return endStore(s, done, err)
 		},
@@ -101,13 +78,9 @@ With --json, an object:
 
 // importTar makes the archive.
 func (a *app) importTar(ctx context.Context, s *session, name string, in io.Reader) (*backup.Stats, error) {
-	o := backup.Options{Name: name, Cmdline: os.Args, Warn: a.warn, Progress: new(backup.Progress)}
-	if host, err := os.Hostname(); err == nil {
-		o.Hostname = host
-	}
-	if u, err := user.Current(); err == nil {
-		o.Username = u.Username
-	}
+	o := backup.Options{Name: name, Warn: a.warn, Progress: new(backup.Progress)}
+	sign(&o)
+	made := a.watchUses(s, &o)
 	w, err := backup.NewWriter(ctx, s.repo, s.cat, o)
 	if err != nil {
 		return nil, err
@@ -127,6 +100,8 @@ func (a *app) importTar(ctx context.Context, s *session, name string, in io.Read
 		return nil, err
 	}
 	done.Warnings += read.Warnings
+	made(done)
+	a.heal(ctx, s)
 	return done, nil
 }
 
@@ -144,18 +119,4 @@ func interruptible(ctx context.Context, in io.Reader) io.Reader {
 	}()
 	context.AfterFunc(ctx, func() { r.CloseWithError(context.Cause(ctx)) })
 	return r
-}
-
-// reportImport prints what was stored.
-func (a *app) reportImport(name string, done *backup.Stats, took time.Duration, stats bool) error {
-	if a.json {
-		return a.emit(imported{
-			name, done.Files, done.Dirs, done.Others, done.Bytes, done.Chunks, done.NewChunks, done.NewBytes, done.Warnings,
-			took.Seconds(),
-		})
-	}
-	if stats {
-		fmt.Fprintf(a.stdout, "%s in %s\n", summary(done), ui.Duration(took))
-	}
-	return nil
 }
