@@ -145,7 +145,11 @@ func TestAppendOnlyHistoriesCanBeRevertedToEachTransaction(t *testing.T) {
 			if len(v.Restore) > 1 { // nothing but the manifest can be another
 				t.Fatalf("seed %d: %d objects are to be restored", seed, len(v.Restore))
 			}
-			must(v.Apply(ctx))
+			last, err := v.Apply(ctx)
+			must(err)
+			if last != uint32(r.committed) {
+				t.Fatalf("seed %d: it is transaction %d, not %d", seed, r.committed, last)
+			}
 			maps.Copy(current, was.state)
 			commit(len(v.Restore), 0)
 			compare(t, r, current, nil)
@@ -244,7 +248,7 @@ func TestRevertBringsDeletedObjectsBack(t *testing.T) {
 			if err != nil || !v.IsComplete() || v.Objects != len(moments[i].state) {
 				t.Fatalf("seed %d: %+v %v", seed, v, err)
 			}
-			if err := v.Apply(ctx); err != nil {
+			if _, err := v.Apply(ctx); err != nil {
 				t.Fatal(err)
 			}
 			maps.Copy(state, moments[i].state)
@@ -324,17 +328,17 @@ func TestRevertTellsWhatIsMissing(t *testing.T) {
 	}
 	mustPut(t, r, 7, "more")
 	mustCommit(t, r)
-	if err := v.Apply(ctx); err == nil {
+	if _, err := v.Apply(ctx); err == nil {
 		t.Error("a plan is carried out after another commit")
 	}
 	mustPut(t, r, 8, "more")
 	if _, err := r.PlanRevert(ctx, 2, RevertOptions{}); err == nil {
 		t.Error("there is a plan beside a transaction")
 	}
-	if err := plan(openIn(t, mem.Clone(), nil), 2, false).Apply(ctx); err != nil {
+	if _, err := plan(openIn(t, mem.Clone(), nil), 2, false).Apply(ctx); err != nil {
 		t.Error(err)
 	}
-	if err := v.Apply(ctx); err == nil || !has(t, r, numbered(8)) {
+	if _, err := v.Apply(ctx); err == nil || !has(t, r, numbered(8)) {
 		t.Errorf("a transaction is rolled back by a plan that cannot be carried out: %v", err)
 	}
 	mustCommit(t, r)

@@ -202,18 +202,21 @@ func (p *revertPlan) value(at location, id ID) ([]byte, error) {
 //
 // A compaction follows the commit as it follows any other, if Options.CompactThreshold does not forbid it.
 //
-// After an error nothing has changed, as after that of a Commit.
-func (v *Revert) Apply(ctx context.Context) error {
-	err := v.isCurrent()
+// It returns the last transaction, which is the one that it has made unless there was nothing to restore. After an error
+// nothing has changed, as after that of a Commit.
+func (v *Revert) Apply(ctx context.Context) (transaction uint32, err error) {
+	err = v.isCurrent()
 	if err == nil && len(v.Restore) > 0 {
 		if err = v.apply(ctx); err != nil {
 			err = errors.Join(err, v.r.Rollback())
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("go back to transaction %d: %w", v.Transaction, err)
+		return 0, fmt.Errorf("go back to transaction %d: %w", v.Transaction, err)
 	}
-	return nil
+	v.r.tx.RLock()
+	defer v.r.tx.RUnlock()
+	return uint32(v.r.committed), nil
 }
 
 func (v *Revert) apply(ctx context.Context) error {
