@@ -285,6 +285,11 @@ func (r *Repository) compactBatch(ctx context.Context, numbers []uint32, inSteps
 	if err != nil {
 		return freed, err
 	}
+	if len(victims) > 0 {
+		if err := r.forgetWhole(); err != nil {
+			return freed, err
+		}
+	}
 	removed, err := r.removeVictims(victims)
 	freed += removed
 	if err == nil && !inSteps && len(victims) > 0 {

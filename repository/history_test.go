@@ -366,6 +366,20 @@ func TestRevertTellsWhatIsMissing(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 
+	// The manifest is: an earlier one must not pass for it.
+	damaged = mem.Clone()
+	damaged.Damage(2, "", func(b []byte) []byte {
+		b[len(b)-segment.HeaderSize-1] ^= 1
+		return b
+	})
+	other = openIn(t, damaged, nil)
+	defer other.Close()
+	for _, quick := range []bool{false, true} {
+		if v := plan(other, 2, quick); !v.HasWatched || len(v.Lost) != 1 || v.Lost[0] != (ID{}) {
+			t.Errorf("%+v", v)
+		}
+	}
+
 	// A compaction leaves gaps, which are told.
 	if _, err := r.Compact(ctx); err != nil {
 		t.Fatal(err)
@@ -424,5 +438,73 @@ func TestAppendOnlyIsKeptInTheConfig(t *testing.T) {
 	defer r.Close()
 	if _, err := r.Check(context.Background(), CheckOptions{Repair: true}); !errors.Is(err, ErrAppendOnly) {
 		t.Errorf("repair: %v", err)
+	}
+}
+
+// TestGapsOfBeforeAreToldApart has a repository that was compacted and is append-only from then on, for a while.
+func TestGapsOfBeforeAreToldApart(t *testing.T) {
+	ctx := context.Background()
+	mem, r := manifests(t, nil)
+	if err := r.Delete(ctx, numbered(1)); err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, r)
+	if _, err := r.Compact(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.WriteFile(wholeName, formatWhole(0)); err == nil {
+		t.Error("anybody can say that nothing was removed")
+	}
+	missing := func(r *Repository, n uint32) int {
+		t.Helper()
+		v, err := r.PlanRevert(ctx, n, RevertOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Missing
+	}
+	put := func(o *Options, i int) uint32 {
+		t.Helper()
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r = openIn(t, mem, o)
+		mustPut(t, r, i, fmt.Sprint("object ", i))
+		if err := r.Put(ctx, ID{}, fmt.Append(nil, "manifest ", i)); err != nil {
+			t.Fatal(err)
+		}
+		mustCommit(t, r)
+		return uint32(r.committed)
+	}
+	before := put(&Options{CompactThreshold: 2}, 10)
+	first := put(&Options{AppendOnly: true}, 11)
+	last := put(&Options{AppendOnly: true}, 12)
+	for n, want := range map[uint32]bool{before - 1: true, before: false, first: false, last: false} {
+		if got := missing(r, n); (got > 0) != want {
+			t.Errorf("transaction %d: %d segments are missing", n, got)
+		}
+	}
+	// A damaged note, one of another history, and one whose segment is gone, say nothing.
+	for _, b := range [][]byte{nil, []byte("junk"), formatWhole(1 << 30), formatWhole(1), make([]byte, 1000)} {
+		m := mem.Clone()
+		m.Damage(-1, wholeName, func([]byte) []byte { return b })
+		other := openIn(t, m, nil)
+		if missing(other, last) == 0 {
+			t.Errorf("%q is believed", b)
+		}
+		if err := other.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(&Options{CompactThreshold: 2}, 13)
+	if missing(r, last) != 0 {
+		t.Error("a transaction of somebody else makes it unknown")
+	}
+	now := put(&Options{CompactThreshold: CompactAlways}, 14)
+	if missing(r, now) == 0 {
+		t.Error("after a compaction it is still known")
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -353,7 +353,7 @@ func (r *Repository) upgrade(ctx context.Context) error {
 
 // checkName refuses the names of the store's own files.
 func checkName(name string) error {
-	taken := !strings.HasPrefix(name, ownPrefix) || name == tablesName || name == storage.ReserveName ||
+	taken := !strings.HasPrefix(name, ownPrefix) || name == tablesName || name == wholeName || name == storage.ReserveName ||
 		strings.HasPrefix(name, deltaPrefix) || strings.HasPrefix(name, sumsPrefix)
 	if taken || strings.ContainsAny(name, "/\\\x00") || strings.HasSuffix(name, ".tmp") {
 		return fmt.Errorf("file name %q is not one that begins with %q and is free", name, ownPrefix)

@@ -55,7 +55,8 @@ type RevertOptions struct {
 // open transaction.
 //
 // Where nothing was compacted since the transaction, nothing is lost. Where something was, of which segments that are
-// missing are the trace, it cannot be known what the state had; a compaction before the transaction leaves the same trace.
+// missing are the trace, it cannot be known what the state had. A compaction before the transaction leaves the same trace, and
+// is told from one after it only where the repository was append-only by then, and had been written to.
 //
 // It takes memory for the objects that are not as they were, and for those that the log had and that were gone by then.
 func (r *Repository) PlanRevert(ctx context.Context, transaction uint32, o RevertOptions) (*Revert, error) {
@@ -83,6 +84,13 @@ func (r *Repository) planRevert(ctx context.Context, transaction uint32, o Rever
 		return nil, err
 	}
 	log = log[:countUpTo(log, int64(transaction))]
+	whole, err := r.wholeSince()
+	if err != nil {
+		return nil, err
+	}
+	if i := countUpTo(log, whole); i == 0 || int64(log[i-1]) != whole { // it is of later, or no longer true
+		whole = -1
+	}
 	v := &Revert{Transaction: transaction, r: r, committed: r.committed}
 	p := &revertPlan{r: r, o: o, v: v, other: map[ID]location{}}
 	h := chronicle{r: r, watch: o.Watch, previous: -1}
@@ -90,9 +98,17 @@ func (r *Repository) planRevert(ctx context.Context, transaction uint32, o Rever
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		if h.previous < whole { // what is missing before was so already
+			h.previous = min(whole, int64(n)-1)
+		}
 		ended, err := h.read(n, !o.Quick, func(e segment.Entry) error { return p.apply(n, e) })
 		if err != nil {
 			return nil, err
+		}
+		if d := h.t.Damage; len(d) > 0 && d[len(d)-1].Segment == n {
+			if err := p.lookBehindDamage(n); err != nil {
+				return nil, err
+			}
 		}
 		if ended {
 			t := h.take()
@@ -136,6 +152,29 @@ func (p *revertPlan) apply(n uint32, e segment.Entry) error {
 		p.other[e.ID] = at
 	}
 	return nil
+}
+
+// lookBehindDamage finds out whether a damaged segment has had a value of the watched object that is not sound. Then no
+// earlier one must pass for it.
+func (p *revertPlan) lookBehindDamage(n uint32) error {
+	in, err := p.r.store.OpenSegment(n)
+	if err != nil {
+		return fmt.Errorf("open segment %d: %w", n, err)
+	}
+	defer in.Close()
+	_, err = headersOf(in, func(e segment.Entry) error {
+		at := Place{n, e.Offset}
+		isNewer := at.Segment > p.v.Watched.Segment || at.Segment == p.v.Watched.Segment && at.Offset > p.v.Watched.Offset
+		if e.Tag == segment.Put && e.ID == p.o.Watch && isNewer {
+			p.v.HasWatched, p.v.Watched = true, at
+			p.other[e.ID] = location{n, uint32(e.Offset)}
+		}
+		return nil
+	})
+	if isDamage(err) {
+		return nil
+	}
+	return err
 }
 
 func (p *revertPlan) lookup(id ID) (location, bool, error) {

@@ -168,6 +168,7 @@ func (r *Repository) begin(ctx context.Context) error {
 	if err := r.measure(); err != nil {
 		return err
 	}
+	r.noteWhole()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.erased = map[uint32]int{}
