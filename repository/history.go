@@ -14,12 +14,6 @@ import (
 	"garret/repository/storage"
 )
 
-// A Place is where an entry of the log begins.
-type Place struct {
-	Segment uint32
-	Offset  int64 // in bytes
-}
-
 // A Transaction is what the log says of one, as far as no compaction has removed it.
 type Transaction struct {
 	Number  uint32    // of its last segment, which names it
@@ -162,7 +156,7 @@ func (h *chronicle) read(n uint32, verify bool, apply func(segment.Entry) error)
 			t.Stored, t.Deleted = e.Tag == segment.Put, e.Tag == segment.Delete
 			t.Watched = Place{}
 			if t.Stored {
-				t.Watched = Place{n, e.Offset}
+				t.Watched = Place{n, uint32(e.Offset)}
 			}
 		}
 		return apply(e)
@@ -295,12 +289,9 @@ func (r *Repository) ValueAt(ctx context.Context, id ID, p Place) ([]byte, error
 }
 
 func (r *Repository) readPlace(id ID, p Place) ([]byte, error) {
-	if p.Offset < int64(segment.MagicSize) || p.Offset > maxOffset {
-		return nil, &IntegrityError{Segment: p.Segment, Offset: p.Offset, ID: &id, Reason: "no entry can be there"}
-	}
-	data, err := r.read(location{p.Segment, uint32(p.Offset)}, id)
+	data, err := r.read(location{p.Segment, p.Offset}, id)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = &IntegrityError{Segment: p.Segment, Offset: p.Offset, ID: &id, Reason: "the segment is missing"}
+		err = &IntegrityError{Segment: p.Segment, Offset: int64(p.Offset), ID: &id, Reason: "the segment is missing"}
 	}
 	return data, err
 }
@@ -346,7 +337,7 @@ func (r *Repository) findAt(ctx context.Context, transaction uint32, id ID) (Pla
 		case len(bad) > 0:
 			return Place{}, &IntegrityError{Segment: n, Offset: bad[0].Offset, ID: &id, Reason: "the segment is damaged"}
 		case found && last.Tag == segment.Put:
-			return Place{n, last.Offset}, nil
+			return Place{n, uint32(last.Offset)}, nil
 		case found:
 			return Place{}, ErrNotFound
 		}

@@ -136,7 +136,7 @@ func (p *revertPlan) apply(n uint32, e segment.Entry) error {
 		return nil
 	}
 	if e.ID == p.o.Watch {
-		p.v.HasWatched, p.v.Watched = e.Tag == segment.Put, Place{n, e.Offset}
+		p.v.HasWatched, p.v.Watched = e.Tag == segment.Put, Place{n, uint32(e.Offset)}
 	}
 	delete(p.other, e.ID)
 	if e.Tag == segment.Delete {
@@ -163,9 +163,8 @@ func (p *revertPlan) lookBehindDamage(n uint32) error {
 	}
 	defer in.Close()
 	_, err = headersOf(in, func(e segment.Entry) error {
-		at := Place{n, e.Offset}
-		isNewer := at.Segment > p.v.Watched.Segment || at.Segment == p.v.Watched.Segment && at.Offset > p.v.Watched.Offset
-		if e.Tag == segment.Put && e.ID == p.o.Watch && isNewer {
+		at := Place{n, uint32(e.Offset)}
+		if e.Tag == segment.Put && e.ID == p.o.Watch && at.Compare(p.v.Watched) > 0 {
 			p.v.HasWatched, p.v.Watched = true, at
 			p.other[e.ID] = location{n, uint32(e.Offset)}
 		}
@@ -188,7 +187,7 @@ func (p *revertPlan) settle(ctx context.Context) error {
 	p.v.Objects += len(p.other)
 	var all []Restored
 	for id, at := range p.other {
-		all = append(all, Restored{ID: id, Place: Place{at.segment, int64(at.offset)}})
+		all = append(all, Restored{ID: id, Place: Place{at.segment, at.offset}})
 	}
 	slices.SortFunc(all, func(a, b Restored) int { return p.other[a.ID].compare(p.other[b.ID]) })
 	for _, o := range all {
@@ -224,7 +223,7 @@ func (p *revertPlan) settle(ctx context.Context) error {
 
 // value returns the value at a place of the log, or nil if there is none that is sound.
 func (p *revertPlan) value(at location, id ID) ([]byte, error) {
-	data, err := p.r.readPlace(id, Place{at.segment, int64(at.offset)})
+	data, err := p.r.readPlace(id, Place{at.segment, at.offset})
 	if errors.Is(err, ErrIntegrity) {
 		return nil, nil
 	}
