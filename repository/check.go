@@ -45,6 +45,9 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 	if o.Repair && (o.From > 0 || !o.Until.IsZero()) {
 		return nil, errors.New("check: a repair needs the whole check, and not a part of it")
 	}
+	if o.Repair && r.opts.AppendOnly {
+		return nil, fmt.Errorf("repair: %w", ErrAppendOnly)
+	}
 	if o.Repair {
 		if err := r.upgrade(ctx); err != nil {
 			return nil, fmt.Errorf("repair: %w", err)

@@ -27,6 +27,9 @@ func (r *Repository) Compact(ctx context.Context) (freed int64, err error) {
 	if err := r.idle(); err != nil {
 		return 0, fmt.Errorf("compact: %w", err)
 	}
+	if r.AppendOnly() {
+		return 0, fmt.Errorf("compact: %w", ErrAppendOnly)
+	}
 	if err := r.upgrade(ctx); err != nil {
 		return 0, fmt.Errorf("compact: %w", err)
 	}
@@ -71,7 +74,7 @@ func (r *Repository) idle() error {
 // compacted, after which next to none is needed. After a transaction that makes room, more than these are compacted, one at
 // a time, if less than half of the reserve could be taken again.
 func (r *Repository) compact(ctx context.Context, threshold float64, makesRoom bool) error {
-	if threshold > 1 {
+	if threshold > 1 || r.AppendOnly() {
 		return nil
 	}
 	var victims []uint32
@@ -281,6 +284,11 @@ func (r *Repository) compactBatch(ctx context.Context, numbers []uint32, inSteps
 	}
 	if err != nil {
 		return freed, err
+	}
+	if len(victims) > 0 {
+		if err := r.forgetWhole(); err != nil {
+			return freed, err
+		}
 	}
 	removed, err := r.removeVictims(victims)
 	freed += removed

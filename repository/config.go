@@ -41,6 +41,7 @@ type config struct {
 	segmentsPerFolder uint32
 	reserve           int64  // bytes; 0 is as much as the repository needs, see reserveSize, and noReserve is none
 	badReserve        string // what is said that makes no sense, in quotes
+	appendOnly        bool
 }
 
 const noReserve = -1
@@ -48,6 +49,7 @@ const noReserve = -1
 func newConfig(o *Options) (config, error) {
 	c := config{
 		maxSegmentSize: o.MaxSegmentSize, segmentsPerFolder: o.SegmentsPerFolder, reserve: max(o.Reserve, noReserve),
+		appendOnly: o.AppendOnly,
 	}
 	if _, err := rand.Read(c.id[:]); err != nil {
 		return c, err
@@ -74,8 +76,12 @@ func (c config) String() string {
 	if c.reserve != 0 {
 		reserve = fmt.Sprintf("%s = %d\n", reserveKey, max(c.reserve, 0))
 	}
-	return fmt.Sprintf("[repository]\nversion = 1\nsegments_per_dir = %d\nmax_segment_size = %d\nid = %v\n%s\n",
-		c.segmentsPerFolder, c.maxSegmentSize, c.id, reserve)
+	appendOnly := ""
+	if c.appendOnly {
+		appendOnly = appendOnlyKey + " = 1\n"
+	}
+	return fmt.Sprintf("[repository]\nversion = 1\nsegments_per_dir = %d\nmax_segment_size = %d\nid = %v\n%s%s\n",
+		c.segmentsPerFolder, c.maxSegmentSize, c.id, reserve, appendOnly)
 }
 
 // readConfig reads the config of the repository in s.
@@ -122,6 +128,9 @@ func parseConfig(text string) (config, error) {
 		return c, fmt.Errorf("%w: segments_per_dir: %w", ErrInvalid, err)
 	}
 	c.segmentsPerFolder = uint32(perFolder)
+	if text, ok := values[appendOnlyKey]; ok {
+		c.appendOnly = parseAppendOnly(text)
+	}
 	if text, ok := values[reserveKey]; ok {
 		// One that makes no sense is no reason to keep people from their data.
 		n, err := strconv.ParseInt(text, 10, 64)

@@ -24,6 +24,7 @@
 //	garret.delta.<N>           what has changed from the index or delta before until segment N, in the format of the index
 //	garret.sums.<N>            checksums of the blocks of index.<N> or garret.delta.<N>
 //	garret.tables              which of these make up the index, with checksums; what is dead in which segment
+//	garret.history             since when nothing was removed from an append-only repository
 //	garret.reserve             room for deletions and compactions on a full disk
 //
 // A transaction is a number of segments, of which the last ends with a COMMIT entry. Segments behind the last COMMIT belong

@@ -36,6 +36,14 @@ var (
 	ErrIntegrity = errors.New("data is damaged")
 	// ErrLocked is returned when another process holds the repository's lock and the time to wait for it is over.
 	ErrLocked = storage.ErrLocked
+	// ErrAppendOnly is returned by Put, Delete, Compact and a repair for what would remove something from a repository that
+	// is append-only. Nothing has been changed, and a transaction goes on without it.
+	ErrAppendOnly = errors.New("repository is append-only")
+	// ErrNoTransaction is returned for a number that is not that of the last segment of a committed transaction that is
+	// still in the log.
+	ErrNoTransaction = errors.New("there is no such transaction")
+	// ErrCompacted is returned where a compaction has removed what would have to be known of an earlier state.
+	ErrCompacted = errors.New("a compaction has removed what was there before")
 	// ErrReadOnly is returned by the methods that write when the repository was opened read-only.
 	ErrReadOnly = errors.New("repository is open read-only")
 	// ErrTooLarge is returned by Put for a value longer than MaxObjectSize. The transaction goes on without it.

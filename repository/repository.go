@@ -21,6 +21,9 @@ type Options struct {
 	// ReadOnly refuses all that would write, and never changes a file. A repository on a medium that cannot be written
 	// to is opened so by itself.
 	ReadOnly bool
+	// AppendOnly refuses, with ErrAppendOnly, all that would remove or replace what has been committed, other than the object
+	// with the id of 32 zero bytes; nothing is compacted. A repository that is created so stays so for all who open it.
+	AppendOnly bool
 	// LockWait is how long to wait for a lock that another process holds: 0 is not at all, a negative value without
 	// limit.
 	LockWait time.Duration
@@ -350,7 +353,7 @@ func (r *Repository) upgrade(ctx context.Context) error {
 
 // checkName refuses the names of the store's own files.
 func checkName(name string) error {
-	taken := !strings.HasPrefix(name, ownPrefix) || name == tablesName || name == storage.ReserveName ||
+	taken := !strings.HasPrefix(name, ownPrefix) || name == tablesName || name == wholeName || name == storage.ReserveName ||
 		strings.HasPrefix(name, deltaPrefix) || strings.HasPrefix(name, sumsPrefix)
 	if taken || strings.ContainsAny(name, "/\\\x00") || strings.HasSuffix(name, ".tmp") {
 		return fmt.Errorf("file name %q is not one that begins with %q and is free", name, ownPrefix)

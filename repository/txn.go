@@ -21,13 +21,18 @@ func (a location) before(b location) bool { return a.compare(b) < 0 }
 // transaction, which it begins if there is none, and durable when Commit has returned; until then this Repository alone
 // sees it. Put does not keep data. Any number of goroutines may call it.
 //
-// After an error other than ErrTooLarge, ErrLocked and ErrReadOnly the transaction can only be rolled back.
+// After an error other than ErrTooLarge, ErrLocked, ErrReadOnly and ErrAppendOnly the transaction can only be rolled back.
 func (r *Repository) Put(ctx context.Context, id ID, data []byte) error {
 	if len(data) > MaxObjectSize {
 		return fmt.Errorf("put %v: %w: %d bytes are more than %d", id, ErrTooLarge, len(data), MaxObjectSize)
 	}
+	return r.put(ctx, id, data, false)
+}
+
+// put is Put. The owner may also replace what an append-only repository keeps.
+func (r *Repository) put(ctx context.Context, id ID, data []byte, owner bool) error {
 	header := segment.PutHeader(id, data)
-	s, err := r.append(ctx, id, len(data)+segment.KeyedSize, false)
+	s, err := r.append(ctx, id, len(data)+segment.KeyedSize, false, owner)
 	if err != nil {
 		return fmt.Errorf("put %v: %w", id, err)
 	}
@@ -44,7 +49,7 @@ func (r *Repository) Put(ctx context.Context, id ID, data []byte) error {
 
 // Delete removes id, or fails with ErrNotFound if no object has it. Otherwise it is as Put.
 func (r *Repository) Delete(ctx context.Context, id ID) error {
-	s, err := r.append(ctx, id, segment.KeyedSize, true)
+	s, err := r.append(ctx, id, segment.KeyedSize, true, false)
 	if err != nil {
 		return fmt.Errorf("delete %v: %w", id, err)
 	}
@@ -56,15 +61,15 @@ func (r *Repository) Delete(ctx context.Context, id ID) error {
 
 // append makes room for an entry of the given size and changes the index as if it were there already: who reads it waits
 // until the caller has filled the room. A PUT that replaces an object is given room for a DELETE entry before it.
-func (r *Repository) append(ctx context.Context, id ID, size int, isDelete bool) (space, error) {
-	s, err := r.tryAppend(ctx, id, size, isDelete)
+func (r *Repository) append(ctx context.Context, id ID, size int, isDelete, owner bool) (space, error) {
+	s, err := r.tryAppend(ctx, id, size, isDelete, owner)
 	if err != nil && r.heal(ctx, err) {
-		return r.tryAppend(ctx, id, size, isDelete)
+		return r.tryAppend(ctx, id, size, isDelete, owner)
 	}
 	return s, err
 }
 
-func (r *Repository) tryAppend(ctx context.Context, id ID, size int, isDelete bool) (space, error) {
+func (r *Repository) tryAppend(ctx context.Context, id ID, size int, isDelete, owner bool) (space, error) {
 	if err := ctx.Err(); err != nil {
 		return space{}, err
 	}
@@ -90,6 +95,9 @@ func (r *Repository) tryAppend(ctx context.Context, id ID, size int, isDelete bo
 	}
 	if isDelete && !existed {
 		return space{}, ErrNotFound
+	}
+	if existed && !owner && r.keeps(id, old) {
+		return space{}, ErrAppendOnly
 	}
 	if r.failed != nil {
 		return space{}, fmt.Errorf("%w: %w", ErrFailed, r.failed)
@@ -160,6 +168,7 @@ func (r *Repository) begin(ctx context.Context) error {
 	if err := r.measure(); err != nil {
 		return err
 	}
+	r.noteWhole()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.erased = map[uint32]int{}

@@ -171,7 +171,11 @@ func (s *chunkStore) dropTemporary(ctx context.Context, all bool) error {
 		if last == s.temporary.checkpoint && !all {
 			continue
 		}
-		if err := s.store.Delete(ctx, id); err != nil && !errors.Is(err, repository.ErrNotFound) {
+		err := s.store.Delete(ctx, id)
+		if errors.Is(err, repository.ErrAppendOnly) { // then it stays
+			err = nil
+		}
+		if err != nil && !errors.Is(err, repository.ErrNotFound) {
 			return err
 		}
 		delete(s.temporary.ids, id)

@@ -158,6 +158,10 @@ func (s *chunkStore) dropUnused(ctx context.Context) error {
 			continue
 		}
 		if err := s.store.Delete(ctx, id); err != nil {
+			if errors.Is(err, repository.ErrAppendOnly) {
+				s.known[id] = csize &^ unused // it is there for good
+				continue
+			}
 			return err
 		}
 		delete(s.known, id)

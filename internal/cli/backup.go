@@ -148,7 +148,7 @@ func (a *app) openDefault(cmd *cobra.Command) (*session, error) {
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return nil, err
 	}
-	s, _, err := a.create(cmd.Context(), loc, envelope.PlaintextType)
+	s, _, err := a.create(cmd.Context(), loc, envelope.PlaintextType, false)
 	if begun != nil && errors.Is(err, repository.ErrExists) {
 		return nil, begun
 	}

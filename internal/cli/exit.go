@@ -66,6 +66,7 @@ Questions are answered with yes by variables that are set to something other tha
   GARRET_RELOCATED_REPO_ACCESS_IS_OK            store into a repository that was elsewhere before
   GARRET_OLDER_REPO_ACCESS_IS_OK                store into a repository that is older than when it was last used
   GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING           repair a repository
+  GARRET_ROLLBACK_I_KNOW_WHAT_I_AM_DOING        bring an earlier state of a repository back
 
 Apart from GARRET_REPO, GARRET_NEW_PASSPHRASE, GARRET_RSH and GARRET_REMOTE_PATH, each also goes by the name that begins
 with ATTIC_.`,
@@ -113,10 +114,14 @@ var kinds = []struct {
 	{retention.ErrArchiveExists, exitError, "choose another name"},
 	{repository.ErrReadOnly, exitError, ""},
 	{rpc.ErrConnection, exitError, "what was committed before is kept; \"ssh HOST garret version\" shows whether the server can be had"},
+	{repository.ErrAppendOnly, exitError, adviceAppendOnly},
+	{repository.ErrNoTransaction, exitError, `"garret info --transactions" lists those there are`},
 	{syscall.ENOSPC, exitError, adviceFull},
 	{syscall.EDQUOT, exitError, adviceFull},
 	{repository.ErrIntegrity, exitError, `"garret check" finds out what is damaged`},
 }
+
+const adviceAppendOnly = "on its own machine, something can be removed while garret_append_only = 0 stands in its config"
 
 const adviceFull = "free some space and do it again; deleting archives needs none"
 

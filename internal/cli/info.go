@@ -12,7 +12,9 @@ import (
 )
 
 func (a *app) infoCommand() *cobra.Command {
-	return &cobra.Command{
+	var transactions bool
+	var last int
+	cmd := &cobra.Command{
 		Use:   "info [REPO][::ARCHIVE]",
 		Short: "Tell about a repository or an archive",
 		Long: `Tell about a repository or an archive: the original size is that of all content and of the lists of files, the
@@ -21,14 +23,39 @@ an archive that is what no other archive has: so much would become free without 
 
 An archive that this machine has not seen yet is read for that; what is in the others is known.
 
+With --transactions, the transactions that the log of the repository still has are listed, the oldest first, on the
+repository's own machine: number, time (of the file), size, how many objects were stored and deleted (one that is
+replaced counts as both), and which archives came (+) and went (-). The latter takes the key; where its passphrase would
+have to be asked for, it is told whether the manifest was stored or deleted. Numbers are not consecutive, and where a
+compaction has removed a part of the log, that is told. It takes a look at every object's header; --last N lists the last
+N alone. "garret rollback" goes back to one.
+
 With --json, one object is printed: repository, an object with location, id, encryption, archives and objects (their
 numbers); archive, if one is given, an object with name, id, hostname, username, time and command_line; this_archive, if
 one is given, and all_archives, objects with
-` + statsJSONHelp,
+` + statsJSONHelp + `
+
+With --transactions and --json, a line for each: transaction, its number; time; size in bytes; stored and deleted, numbers
+of objects; missing, how many segments before it are gone; damaged, an array of objects with segment, offset and length
+in bytes; manifest, "stored" or "deleted" if it was; if the key is there, encryption, archives, how many there are then,
+and added and removed, arrays of names.`,
 		Example: `  garret info /backup/photos
-  garret info /backup/photos::monday`,
+  garret info /backup/photos::monday
+  garret info --transactions --last 20 /backup/photos`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case last < 0 || last == 0 && cmd.Flags().Changed("last"):
+				return &usageError{"--last must be at least 1"}
+			case last > 0 && !transactions:
+				return &usageError{"--last needs --transactions"}
+			case transactions:
+				loc, err := a.location(optional(args, 0), false)
+				if err != nil {
+					return err
+				}
+				return a.listTransactions(cmd.Context(), loc, last)
+			}
 			loc, err := a.anyLocation(optional(args, 0))
 			if err != nil {
 				return err
@@ -54,6 +81,9 @@ one is given, and all_archives, objects with
 			return a.info(s, i, chunks)
 		},
 	}
+	cmd.Flags().BoolVar(&transactions, "transactions", false, "list what the log of the repository has")
+	cmd.Flags().IntVar(&last, "last", 0, "with --transactions: list the last `N` alone")
+	return cmd
 }
 
 // jsonInfo is what is told.

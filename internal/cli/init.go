@@ -16,6 +16,7 @@ import (
 
 func (a *app) initCommand() *cobra.Command {
 	var encryption string
+	var appendOnly bool
 	cmd := &cobra.Command{
 		Use:   "init [-e none|passphrase|keyfile] [REPO]",
 		Short: "Make a new repository",
@@ -25,6 +26,10 @@ func (a *app) initCommand() *cobra.Command {
   -e passphrase  the key is derived from a passphrase, which cannot be changed later
   -e keyfile     the key is random, and kept in a file on this machine that is protected by a passphrase; to read the
                  repository takes both, so keep a copy of the file elsewhere: see "garret key"
+
+With --append-only, archives can be added and nothing else: delete, prune, compact and check --repair remove nothing, for
+everyone, until garret_append_only = 0 stands in the repository's config. Attic does not heed that. All that was ever
+committed stays in the log, and "garret rollback" brings it back.
 
 A passphrase is asked for twice, or taken from GARRET_PASSPHRASE. That of a key file may be empty.
 
@@ -41,7 +46,7 @@ With --json, an object: "repository", "id", "encryption" and, with encryption ke
 			if err != nil {
 				return err
 			}
-			s, keyfile, err := a.create(cmd.Context(), loc, typ)
+			s, keyfile, err := a.create(cmd.Context(), loc, typ, appendOnly)
 			if err != nil {
 				return err
 			}
@@ -59,6 +64,7 @@ With --json, an object: "repository", "id", "encryption" and, with encryption ke
 		},
 	}
 	cmd.Flags().StringVarP(&encryption, "encryption", "e", "none", "none, passphrase or keyfile")
+	cmd.Flags().BoolVar(&appendOnly, "append-only", false, "let nothing be removed from it, by anybody")
 	return cmd
 }
 
@@ -76,7 +82,7 @@ func (a *app) tellInit(loc location.Location, typ envelope.Type, keyfile string)
 }
 
 // create makes a repository and opens it for storing. It also returns the path of the key file, if there is one.
-func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Type) (_ *session, keyfile string, err error) {
+func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Type, appendOnly bool) (_ *session, keyfile string, err error) {
 	var pass, dir string
 	if typ.Encrypts() {
 		if pass, err = a.newPassphrase(ctx, typ); err != nil {
@@ -91,9 +97,14 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 			return nil, "", fmt.Errorf("make the folder for key files: %w", err)
 		}
 	}
-	repo, err := a.openAt(ctx, loc, toCreate, a.storeOptions(true))
+	repo, err := a.make(ctx, loc, appendOnly)
 	if errors.Is(err, repository.ErrExists) {
-		if begun := a.openBegun(ctx, loc, dir); begun != nil {
+		begun := a.openBegun(ctx, loc, dir)
+		switch {
+		case begun == nil:
+		case appendOnly && !isAppendOnly(begun):
+			begun.Close()
+		default:
 			repo, err = begun, nil
 		}
 	}
@@ -138,6 +149,30 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 	s := &session{app: a, write: true, repo: repo, cat: cat, loc: loc, known: known}
 	s.tell()
 	return s, keyfile, nil
+}
+
+// make makes the store of a repository. One that is append-only is made on its own machine: the server's --append-only is
+// what others have.
+func (a *app) make(ctx context.Context, loc location.Location, appendOnly bool) (store, error) {
+	opts := a.storeOptions(true)
+	if !appendOnly {
+		return a.openAt(ctx, loc, toCreate, opts)
+	}
+	if err := onOwnMachine(loc); err != nil {
+		return nil, err
+	}
+	opts.AppendOnly = true
+	repo, err := repository.Create(ctx, loc.Path, opts)
+	if err != nil {
+		return nil, err
+	}
+	return repo, nil
+}
+
+// isAppendOnly reports whether a store is a repository of this machine that is append-only.
+func isAppendOnly(s store) bool {
+	r, ok := s.(*repository.Repository)
+	return ok && r.AppendOnly()
 }
 
 // openBegun opens a repository in which nothing is yet, as when its making was interrupted or the key file found no

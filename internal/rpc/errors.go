@@ -16,7 +16,7 @@ var (
 	// ErrNotAllowed is matched by the error about a change that the server does not let us make.
 	ErrNotAllowed = errors.New("the server does not allow this")
 	// ErrAppendOnly is the same about one that would remove something.
-	ErrAppendOnly = fmt.Errorf("%w: the repository is append-only", ErrNotAllowed)
+	ErrAppendOnly = fmt.Errorf("%w: the %w", ErrNotAllowed, repository.ErrAppendOnly)
 	// ErrConnection is matched by the errors about a connection that broke, or that does not speak as it should.
 	ErrConnection = errors.New("the connection to the repository broke")
 )
@@ -33,7 +33,8 @@ var errorNames = []struct {
 	{"IntegrityError", repository.ErrIntegrity},
 	{"InvalidRepository", repository.ErrInvalid},
 	{"PathNotAllowed", ErrPathNotAllowed},
-	{"AppendOnly", ErrAppendOnly},
+	{"AppendOnly", repository.ErrAppendOnly}, // by its config
+	{"AppendOnly", ErrAppendOnly},            // that is what the name stands for to a client
 	{"NotAllowed", ErrNotAllowed},
 	{"LockTimeout", repository.ErrLocked},
 	{"ObjectTooLarge", repository.ErrTooLarge},

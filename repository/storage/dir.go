@@ -269,6 +269,15 @@ func (d *Dir) OpenSegment(n uint32) (Reader, error) {
 	return f, nil
 }
 
+// SegmentTime implements Storage by the time of the file's last change.
+func (d *Dir) SegmentTime(n uint32) (time.Time, error) {
+	info, err := os.Lstat(d.segment(n))
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
+}
+
 // SyncSegment implements Storage.
 func (d *Dir) SyncSegment(n uint32) error {
 	f, err := open(d.segment(n))

@@ -114,8 +114,9 @@ func (n *names[K]) sync() { n.durable = maps.Clone(n.now) }
 
 // node is the content of a file, of which the first synced bytes are on the medium.
 type node struct {
-	data   []byte
-	synced int
+	data    []byte
+	synced  int
+	written time.Time // last
 }
 
 // sector is what a disk writes as a whole.
@@ -151,7 +152,7 @@ func crash[K cmp.Ordered](n names[K], rng *rand.Rand) names[K] {
 			continue
 		}
 		data := survivor.crash(rng)
-		left.now[name] = &node{data, len(data)}
+		left.now[name] = &node{data: data, synced: len(data), written: survivor.written}
 	}
 	left.sync()
 	return left
@@ -193,7 +194,7 @@ func (m *Mem) Clone() *Mem {
 func (n names[K]) clone() names[K] {
 	c := names[K]{map[K]*node{}, map[K]*node{}}
 	for name, f := range n.now {
-		c.now[name] = &node{bytes.Clone(f.data), len(f.data)}
+		c.now[name] = &node{data: bytes.Clone(f.data), synced: len(f.data), written: f.written}
 	}
 	c.sync()
 	return c
@@ -236,7 +237,7 @@ func (m *Mem) Segments(after int64) ([]uint32, error) {
 
 // CreateSegment implements Storage.
 func (m *Mem) CreateSegment(n uint32) (Writer, error) {
-	f := &node{}
+	f := &node{written: time.Now()}
 	err := m.change(fmt.Sprintf("create segment %d", n), func() error {
 		if m.segments.now[n] != nil {
 			return &fs.PathError{Op: "create", Path: fmt.Sprint(n), Err: fs.ErrExist}
@@ -264,6 +265,17 @@ func (m *Mem) OpenSegment(n uint32) (Reader, error) {
 	return &memFile{m: m, node: f, size: int64(len(f.data))}, nil
 }
 
+// SegmentTime implements Storage.
+func (m *Mem) SegmentTime(n uint32) (time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.segments.now[n]
+	if f == nil {
+		return time.Time{}, missing("look at segment", n)
+	}
+	return f.written, nil
+}
+
 // ReplaceSegment implements Storage.
 func (m *Mem) ReplaceSegment(n uint32, write func(io.Writer) error) error {
 	var b bytes.Buffer
@@ -284,7 +296,7 @@ func (m *Mem) ReplaceSegment(n uint32, write func(io.Writer) error) error {
 		}
 		m.files.set(aside, old)
 		m.files.durable[aside] = old
-		f := &node{b.Bytes(), b.Len()}
+		f := &node{data: b.Bytes(), synced: b.Len(), written: time.Now()}
 		m.segments.set(n, f)
 		m.segments.durable[n] = f
 		return nil
@@ -346,7 +358,7 @@ func (m *Mem) WriteFile(name string, write func(io.Writer) error) error {
 	if err := write(&b); err != nil {
 		return err
 	}
-	f := &node{b.Bytes(), b.Len()}
+	f := &node{data: b.Bytes(), synced: b.Len(), written: time.Now()}
 	if err := m.change(fmt.Sprintf("write and sync file %q", name+tempSuffix), func() error {
 		// While it is written, the old one is still there.
 		if need := fileCost + int64(b.Len()); m.roomLocked(need) < need {
@@ -398,7 +410,7 @@ func damage[K comparable](n *names[K], name K, change func([]byte) []byte) {
 	}
 	var f *node
 	if data := change(bytes.Clone(old)); data != nil {
-		f = &node{data, len(data)}
+		f = &node{data: data, synced: len(data), written: time.Now()}
 	}
 	n.set(name, f)
 	n.sync()
@@ -427,7 +439,7 @@ func (f *memFile) Write(p []byte) (n int, err error) {
 		if !f.m.late {
 			n = int(f.m.roomLocked(int64(n)))
 		}
-		f.node.data = append(f.node.data, p[:n]...)
+		f.node.data, f.node.written = append(f.node.data, p[:n]...), time.Now()
 		f.size += int64(n)
 		if n < len(p) {
 			return full("write " + f.name)

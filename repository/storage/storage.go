@@ -34,6 +34,9 @@ type Storage interface {
 	CreateSegment(n uint32) (Writer, error)
 	// OpenSegment opens a segment for reading.
 	OpenSegment(n uint32) (Reader, error)
+	// SegmentTime returns when a segment was written to last, or the zero time where that is not known. It is for people:
+	// clocks are wrong, and copies lose it.
+	SegmentTime(n uint32) (time.Time, error)
 	// ReplaceSegment replaces the content of a segment by what write writes and keeps the old content beside it, under a
 	// name that ends in ".beforerecover", or the same and a number. After an error the segment has either content, whole.
 	// A success is durable.

@@ -61,6 +61,7 @@ func read(t *testing.T, s storage.Storage, n uint32) string {
 }
 
 func segments(t *testing.T, s storage.Storage, again func(storage.Storage) storage.Storage) {
+	begin := time.Now()
 	w, err := s.CreateSegment(5)
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +91,14 @@ func segments(t *testing.T, s storage.Storage, again func(storage.Storage) stora
 	s = again(s)
 	if got := read(t, s, 5); got != "part 0 part 1 part 2 " {
 		t.Errorf("%q", got)
+	}
+	// File systems know the time to two seconds at worst.
+	at, err := s.SegmentTime(5)
+	if err != nil || !at.IsZero() && (at.Before(begin.Add(-3*time.Second)) || at.After(time.Now().Add(3*time.Second))) {
+		t.Errorf("it was written at %v, and not after %v: %v", at, begin, err)
+	}
+	if _, err := s.SegmentTime(6); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the time of what is not there: %v", err)
 	}
 	r, err := s.OpenSegment(5)
 	if err != nil {
