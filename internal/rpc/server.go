@@ -233,6 +233,7 @@ func (s *server) openRepository(ctx context.Context, b []byte, q *request) ([]by
 	o := &repository.Options{LockWait: s.o.LockWait, ReadOnly: s.o.ReadOnly, Warn: s.o.Warn}
 	if s.o.AppendOnly {
 		o.CompactThreshold = 2 // never
+		o.AppendOnly = !create // for a repository that is made, it would be so for everybody and for ever
 	}
 	if s.version > 1 {
 		o.Exclusive = readBool(q.args)
@@ -273,7 +274,7 @@ func (s *server) openRepository(ctx context.Context, b []byte, q *request) ([]by
 	}
 	b = rawpack.AppendArrayHeader(b, 3)
 	b = rawpack.AppendRaw(b, id[:])
-	return appendBool(appendBool(b, s.o.AppendOnly), s.o.ReadOnly), nil
+	return appendBool(appendBool(b, s.o.AppendOnly || s.repo.AppendOnly()), s.o.ReadOnly), nil
 }
 
 // expandHome returns a path as the client means it: "/~/x" and "~/x" are in the home of the server's user.
