@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -91,7 +90,11 @@ func delayed(w io.Writer, r io.Reader, delay time.Duration, count *atomic.Int64)
 func BenchmarkSlowPipe(b *testing.B) {
 	tree := os.Getenv("GARRET_BENCH_TREE")
 	if tree == "" {
-		tree = runtime.GOROOT()
+		out, err := exec.Command("go", "env", "GOROOT").Output()
+		if err != nil {
+			b.Fatal(err)
+		}
+		tree = strings.TrimSpace(string(out))
 	}
 	self, err := os.Executable()
 	if err != nil {
