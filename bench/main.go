@@ -142,6 +142,9 @@ func run(ctx context.Context, args []string, stdout, log io.Writer) error {
 	if len(missing) > 0 {
 		fmt.Fprintf(log, "not installed: %s\n", strings.Join(missing, ", "))
 	}
+	for _, p := range b.programs {
+		b.results.Programs = append(b.results.Programs, p.name)
+	}
 	before := load()
 	if err := b.all(ctx); err != nil {
 		return err

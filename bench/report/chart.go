@@ -26,12 +26,12 @@ var colors = []string{"#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#5
 func (r *Results) Chart(w io.Writer, title string, m Metric) error {
 	c := chart{metric: m, low: 1, high: 1}
 	for _, work := range r.works() {
-		first, ok := m.median(r.find(work, r.programs()[0]))
+		first, ok := m.median(r.find(work, r.Programs[0]))
 		if !ok || first == 0 {
 			continue
 		}
 		g := group{work: work}
-		for i, program := range r.programs() {
+		for i, program := range r.Programs {
 			if v, ok := m.median(r.find(work, program)); ok && v > 0 {
 				g.bars = append(g.bars, bar{program: i, value: v, ratio: v / first})
 				c.low, c.high = min(c.low, v/first), max(c.high, v/first)
@@ -40,7 +40,7 @@ func (r *Results) Chart(w io.Writer, title string, m Metric) error {
 		c.groups = append(c.groups, g)
 	}
 	c.low, c.high = math.Log10(c.low)-0.1, math.Log10(c.high)+0.05
-	c.draw(title, r.programs())
+	c.draw(title, r.Programs)
 	_, err := io.WriteString(w, c.out.String())
 	return err
 }

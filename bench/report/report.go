@@ -24,7 +24,8 @@ type Series struct {
 
 // Results are series, of which no two have the same work and program.
 type Results struct {
-	Series []*Series `json:"series"`
+	Programs []string  `json:"programs"` // in the order in which they are shown; others are not
+	Series   []*Series `json:"series"`
 }
 
 // Of returns a series, which is new if there is none yet.
@@ -46,18 +47,14 @@ func (r *Results) find(work, program string) *Series {
 	return nil
 }
 
-// works and programs return what there is, in the order in which it was met.
-func (r *Results) works() []string { return r.names(func(s *Series) string { return s.Work }) }
-
-func (r *Results) programs() []string { return r.names(func(s *Series) string { return s.Program }) }
-
-func (r *Results) names(of func(*Series) string) (names []string) {
+// works returns which works there are, in the order in which they were met.
+func (r *Results) works() (works []string) {
 	for _, s := range r.Series {
-		if n := of(s); !slices.Contains(names, n) {
-			names = append(names, n)
+		if !slices.Contains(works, s.Work) {
+			works = append(works, s.Work)
 		}
 	}
-	return names
+	return works
 }
 
 // Median returns the middle of some values, or the mean of the two in the middle, and 0 of none.
@@ -139,8 +136,8 @@ func (r *Results) Table(w io.Writer, m Metric) error {
 	var lines []string
 	for _, work := range r.works() {
 		line, known := "| "+work+" |", false
-		first, _ := m.median(r.find(work, r.programs()[0]))
-		for i, program := range r.programs() {
+		first, _ := m.median(r.find(work, r.Programs[0]))
+		for i, program := range r.Programs {
 			s := r.find(work, program)
 			v, ok := m.median(s)
 			known = known || ok
@@ -162,8 +159,12 @@ func (r *Results) Table(w io.Writer, m Metric) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	head := "| " + m.Title + " | " + strings.Join(r.programs(), " | ") + " |"
-	rule := "|" + strings.Repeat(" --- |", len(r.programs())+1)
+	head := "| " + m.Title
+	for _, program := range r.Programs {
+		head += " | " + strings.ReplaceAll(program, "|", `\|`)
+	}
+	head += " |"
+	rule := "|" + strings.Repeat(" --- |", len(r.Programs)+1)
 	_, err := fmt.Fprintf(w, "%s\n%s\n%s\n\n", head, rule, strings.Join(lines, "\n"))
 	return err
 }

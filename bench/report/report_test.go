@@ -11,7 +11,7 @@ import (
 )
 
 func example() *Results {
-	var r Results
+	r := Results{Programs: []string{"garret", "a|b", "tar & <others>"}}
 	for _, round := range []struct {
 		work, program string
 		wall          time.Duration
@@ -34,10 +34,10 @@ func TestTableHasMediansAndTheirRatios(t *testing.T) {
 	if err := example().Table(&out, Wall); err != nil {
 		t.Fatal(err)
 	}
-	want := `| Time | garret | tar & <others> |
-| --- | --- | --- |
-| create | 3.00 s | 6.00 s (2.00×) |
-| list | 80.0 ms | failed |
+	want := `| Time | garret | a\|b | tar & <others> |
+| --- | --- | --- | --- |
+| create | 3.00 s | | 6.00 s (2.00×) |
+| list | 80.0 ms | | failed |
 
 `
 	if out.String() != want {
