@@ -137,8 +137,10 @@ func AppendItem(dst []byte, it *Item) []byte {
 			}
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(it.Unknown)) {
-		b = append(rawpack.AppendRaw(b, key), it.Unknown[key]...)
+	if len(it.Unknown) > 0 { // as to sort none allocates, for every item
+		for _, key := range slices.Sorted(maps.Keys(it.Unknown)) {
+			b = append(rawpack.AppendRaw(b, key), it.Unknown[key]...)
+		}
 	}
 	return b
 }

@@ -24,6 +24,7 @@ type walker struct {
 	pending map[string]*root // roots that lie below others and have not been met yet, by path in the archive
 	flat    bool             // directories are not gone into
 	told    []fsmeta.FileID  // those of Options.Skip that have been met
+	cwd     string           // where relative paths begin; empty: not yet asked
 }
 
 func (w *walker) run(ctx context.Context) {
@@ -301,10 +302,24 @@ func (w *walker) visitFile(ctx context.Context, parent *fsmeta.Dir, name, path s
 	w.files <- e
 }
 
+// absolute is filepath.Abs, which would ask the system where we are for every file.
+func (w *walker) absolute(path string) (string, error) {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path), nil
+	}
+	if w.cwd == "" {
+		var err error
+		if w.cwd, err = os.Getwd(); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(w.cwd, path), nil
+}
+
 // unchanged reports whether a file is as a former backup has met it, and completes its item if so.
 func (w *walker) unchanged(ctx context.Context, parent *fsmeta.Dir, name string, e *entry) bool {
 	var err error
-	if e.file, err = filepath.Abs(e.path); err != nil {
+	if e.file, err = w.absolute(e.path); err != nil {
 		return false // which costs time alone
 	}
 	it := *e.item
