@@ -113,6 +113,21 @@ func findFalse() (string, error) {
 	return "", errors.New("there is no program false here")
 }
 
+// TestInterruptKeepsWhatWasMeasured ends a run before its first work.
+func TestInterruptKeepsWhatWasMeasured(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var out bytes.Buffer
+	garret, err := findFalse()
+	if err != nil {
+		t.Skip(err)
+	}
+	err = run(ctx, []string{"-quick", "-dir", t.TempDir(), "-only", "tiny", "-garret", garret, "-programs", "none"}, &out, io.Discard)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(out.String(), "medians of 1 rounds") {
+		t.Errorf("got %v and\n%s", err, &out)
+	}
+}
+
 func TestDataIsTheSameEachTime(t *testing.T) {
 	var trees [2]string
 	for i := range trees {

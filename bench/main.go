@@ -146,10 +146,9 @@ func run(ctx context.Context, args []string, stdout, log io.Writer) error {
 		b.results.Programs = append(b.results.Programs, p.name)
 	}
 	before := load()
-	if err := b.all(ctx); err != nil {
-		return err
-	}
-	return b.write(ctx, stdout, args, before)
+	err = b.all(ctx)
+	// Hours of measurements are not lost by an interrupt.
+	return errors.Join(err, b.write(context.WithoutCancel(ctx), stdout, args, before))
 }
 
 // all does all work, as many rounds as are wanted.
@@ -269,7 +268,7 @@ func (b *bench) write(ctx context.Context, stdout io.Writer, args []string, befo
 		}
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "    go run ./bench %s\n\n", strings.Join(args, " "))
+	fmt.Fprintf(&text, "    go run ./bench %s\n\n", quoted(args))
 	fmt.Fprintf(&text, "%d processors, %s/%s, %s; load average %s before and %s after; medians of %d rounds, in brackets their ratio to "+
 		"garret's.\n%s.\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), before, load(), b.rounds, b.versionsOfPrograms(ctx))
 	for _, m := range []report.Metric{report.Wall, report.CPU, report.Peak, report.Stored, report.Written} {
@@ -298,6 +297,17 @@ func (b *bench) versionsOfPrograms(ctx context.Context) string {
 		}
 	}
 	return strings.Join(versions, "; ")
+}
+
+// quoted writes arguments as a shell reads them.
+func quoted(args []string) string {
+	words := make([]string, len(args))
+	for i, arg := range args {
+		if words[i] = arg; strings.ContainsAny(arg, " |&;<>()$`\"'\\*?") {
+			words[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // load returns the load average of the last minute, where the system tells.

@@ -52,6 +52,9 @@ func (b *bench) contest(ctx context.Context) (*contest, error) {
 			}
 		}
 	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
 	return c, nil
 }
 
