@@ -98,7 +98,7 @@ func garret(name, path string) *program {
 		check = append(check, "--verify-data")
 	}
 	return &program{
-		name: name, path: path, version: []string{"--version"}, again: true,
+		name: name, path: path, version: []string{"version"}, again: true,
 		init: func(p place) []measure.Command { return one(p.run(path, "init", "-e", "keyfile", p.repo())) },
 		create: func(p place, archive, data string) []measure.Command {
 			dir, what := split(data)

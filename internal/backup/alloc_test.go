@@ -41,7 +41,7 @@ func TestAllocationsForEachFile(t *testing.T) {
 		return o.Progress.Bytes.Load()
 	}
 	t.Run("new", func(t *testing.T) {
-		alloctest.AtMost(t, 42, n, func() {
+		alloctest.AtMost(t, 38, n, func() {
 			s = newMemStore()
 			run(nil)
 		})
@@ -64,7 +64,7 @@ func TestAllocationsForEachFile(t *testing.T) {
 		if err := files.Save(); err != nil {
 			t.Fatal(err)
 		}
-		alloctest.AtMost(t, 21, n, func() {
+		alloctest.AtMost(t, 17, n, func() {
 			if read := run(known()); read > 100 { // of the youngest
 				t.Errorf("%d bytes are read of files that are unchanged", read)
 			}
@@ -76,7 +76,7 @@ func TestAllocationsForEachFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		alloctest.AtMost(t, 33, n, func() {
+		alloctest.AtMost(t, 44, n, func() {
 			stats, err := restore.Run(t.Context(), cat, a, restore.Options{Target: t.TempDir(), Warn: warn})
 			if err != nil || stats.Files != n {
 				t.Fatal(stats, err)
