@@ -71,6 +71,7 @@ func TestAllocationsForEachFile(t *testing.T) {
 		})
 	})
 	t.Run("restored", func(t *testing.T) {
+		run(nil)
 		cat := newCatalog(t, s, key)
 		a, err := cat.Archive(t.Context(), fmt.Sprint(runs))
 		if err != nil {

@@ -21,6 +21,20 @@ func TestSafePath(t *testing.T) {
 	}
 }
 
+func TestWalkMakesPathsAbsoluteAsEverybodyDoes(t *testing.T) {
+	t.Chdir(t.TempDir())
+	w := walker{}
+	for _, path := range []string{"a", "./a/../b", "..", "../a", ".", "/a/b", "/a//b/../c/"} {
+		want, err := filepath.Abs(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := w.absolute(path); err != nil || got != want {
+			t.Errorf("absolute(%q) = %q, %v, want %q", path, got, err, want)
+		}
+	}
+}
+
 func TestEachFileIsStoredOnceAndUnderItsOwnName(t *testing.T) {
 	dir := t.TempDir()
 	for _, d := range []string{"work/a/b", "a", "c"} {
