@@ -135,7 +135,7 @@ func (r *Repository) layers(transaction uint32, m merging) ([]*table, error) {
 			}
 			live[loc.segment]++
 		}
-		h.Set(id, loc.segment, loc.offset)
+		h.Add(id, loc.segment, loc.offset)
 	}
 	for id, loc := range x.tail {
 		add(id, loc)
