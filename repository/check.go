@@ -96,6 +96,9 @@ func (c *check) run(ctx context.Context) error {
 	if err := c.findLast(sound); err != nil {
 		return err
 	}
+	if r.interrupted {
+		c.find(Finding{Kind: IndexMismatch, Segment: uint32(max(c.last, 0)), Detail: "a repair was interrupted"})
+	}
 	if r.gap >= 0 {
 		c.find(Finding{Kind: MissingSegment, Segment: uint32(r.gap), Detail: gapDetail})
 	}
@@ -422,7 +425,7 @@ func (c *check) compare(ctx context.Context) error {
 		if !ok {
 			unseen++
 		}
-		if ok && got == want {
+		if ok && (got == want || c.r.hasMoved(want, got)) {
 			return true
 		}
 		if readable, err := c.isThere(want, id); readable || err != nil {
