@@ -46,7 +46,14 @@ func (r *Repository) load(ctx context.Context) error {
 			}
 		}
 	}
-	if err := r.replay(ctx, r.replayed); err != nil {
+	err = r.replay(ctx, r.replayed)
+	if errors.Is(err, hashindex.ErrDamaged) {
+		// A replay is what first looks at some blocks of the tables.
+		r.opts.Warn(fmt.Errorf("the index is made anew: %w", err))
+		r.replayed, st = -1, nil
+		err = r.rebuild(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.needsRepair(); err != nil {

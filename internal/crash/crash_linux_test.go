@@ -45,13 +45,14 @@ type step struct {
 	slow  bool                     // its standard input comes in pieces, and it is interrupted in the middle of that
 	blind bool                     // after it the repository cannot be read
 	code  int                      // that it ends with, unless it is interrupted
+	rots  bool                     // what edit does is damage
 	edit  func(*testing.T, string) // instead of a run: something else that happens to the files
 }
 
 type workload struct {
 	name    string
 	steps   []step
-	damaged bool // from the start: a check may find something
+	damaged bool // by what has happened so far: a check may find something
 }
 
 const (
@@ -139,7 +140,7 @@ func workloads() []workload {
 		{name: "prune", steps: with(archives("none"), run("prune", "-H", "1", "REPO"))},
 		{name: "compact", steps: with(archives("none"), run("delete", "REPO::a2"), run("compact", "REPO"))},
 		{name: "rename", steps: with(archives("keyfile"), run("rename", "REPO::a2", "other"))},
-		{name: "repair", damaged: true, steps: with(archives("none"), step{edit: damage}, step{
+		{name: "repair", steps: with(archives("none"), step{edit: damage, rots: true}, step{
 			args: []string{"check", "--repair", "REPO"}, env: yes, code: 1,
 		})},
 		{name: "change passphrase", steps: with(initAs("keyfile"), create(1),
@@ -303,7 +304,6 @@ func (b *bench) setEnv() {
 // workload records a workload and crashes it.
 func (b *bench) workload(w workload) counts {
 	b.setEnv()
-	b.damaged = w.damaged
 	b.trees()
 	before := &seenState{none: true, pass: oldPass}
 	var c counts
@@ -314,6 +314,8 @@ func (b *bench) workload(w workload) counts {
 		}
 		if s.edit != nil {
 			s.edit(b.T, b.w)
+			w.damaged = w.damaged || s.rots
+			b.damaged = w.damaged
 			before = b.look(before.pass, pass)
 			if before.noKey != s.blind {
 				b.Fatalf("the key is there: %v", !before.noKey)
