@@ -353,7 +353,7 @@ func (r *Repository) foreignState(n uint32) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &table{base: true, number: n, foreign: true}
+	t := &table{base: true, number: n, foreign: true, adopted: true}
 	if err := openTable(r.store, t); err != nil {
 		return nil, err
 	}

@@ -247,11 +247,20 @@ func (c *check) appendAmendments(ctx context.Context, a *appender) error {
 		if err != nil {
 			return err
 		}
-		if err := r.appendPut(a, s.id, value, false); err != nil {
+		dead, existed, err := r.index.lookup(s.id)
+		if err == nil && existed {
+			err = r.copyTombstone(a, s.id) // of a value that a segment has which is not the one that it was
+		} else {
+			dead = s.at
+		}
+		if err == nil {
+			err = r.appendPut(a, s.id, value, existed)
+		}
+		if err != nil {
 			return err
 		}
 		r.mu.Lock()
-		r.buried = append(r.buried, s.at)
+		r.buried = append(r.buried, dead)
 		r.mu.Unlock()
 	}
 	return nil
