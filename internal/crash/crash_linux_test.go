@@ -5,13 +5,11 @@ package crash
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -22,10 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"garret/internal/catalog"
 	"garret/internal/cli"
-	"garret/internal/envelope"
-	"garret/internal/fsck"
 	"garret/repository"
 )
 
@@ -54,11 +49,6 @@ type workload struct {
 	steps   []step
 	damaged bool // by what has happened so far: a check may find something
 }
-
-const (
-	oldPass = "correct horse"
-	newPass = "battery staple"
-)
 
 func object(id byte) string { return strings.Repeat(fmt.Sprintf("%02x", id), 32) }
 
@@ -150,45 +140,6 @@ func workloads() []workload {
 	}
 }
 
-func check(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// bench is where a workload runs: W has the repository, the keys and the cache, which a crash is about.
-type bench struct {
-	*testing.T
-	base, w string
-	binary  string
-	damaged bool
-	rng     *rand.Rand
-	mixed   int
-	stride  int // only each stride-th call
-	deep    int // each deep-th state is gone on with
-}
-
-// seenState is what the repository in W holds: its objects, and its archives by name.
-type seenState struct {
-	objects  map[repository.ID][32]byte
-	archives map[string][32]byte
-	pass     string
-	none     bool // there is no repository, or nothing in it yet
-	noKey    bool
-	findings int
-}
-
-func (s *seenState) equal(o *seenState) bool {
-	return s.none == o.none && s.noKey == o.noKey && maps.Equal(s.archives, o.archives) &&
-		maps.Equal(s.objects, o.objects)
-}
-
-func (s *seenState) String() string {
-	return fmt.Sprintf("%d objects, archives %v, none %v, passphrase %q", len(s.objects),
-		slices.Sorted(maps.Keys(s.archives)), s.none, s.pass)
-}
-
 func TestCrashAtEverySystemCall(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		if os.Getenv("GARRET_REQUIRE_STRACE") != "" {
@@ -196,18 +147,7 @@ func TestCrashAtEverySystemCall(t *testing.T) {
 		}
 		t.Skip("there is no strace")
 	}
-	base := t.TempDir()
-	binary := filepath.Join(base, "garret")
-	if out, err := exec.Command("go", "build", "-o", binary, "garret/cmd/garret").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	seed := rand.Uint64()
-	if s := os.Getenv("GARRET_TEST_SEED"); s != "" {
-		var err error
-		seed, err = strconv.ParseUint(s, 10, 64)
-		check(t, err)
-	}
-	t.Logf("GARRET_TEST_SEED=%d", seed)
+	binary, seed := buildGarret(t, t.TempDir()), seedOf(t)
 	b := &bench{mixed: 6, stride: 1, deep: 10, binary: binary}
 	if testing.Short() {
 		b.mixed, b.stride, b.deep = 1, 4, 10
@@ -217,12 +157,7 @@ func TestCrashAtEverySystemCall(t *testing.T) {
 		b.mixed, err = strconv.Atoi(s)
 		check(t, err)
 	}
-	// On memory, if there is some: nothing here has to survive a real crash.
-	shm := base
-	if dir, err := os.MkdirTemp("/dev/shm", "garret-crash-"); err == nil {
-		shm = dir
-		t.Cleanup(func() { os.RemoveAll(dir) })
-	}
+	shm := memoryFolder(t)
 	total := counts{}
 	for i, w := range workloads() {
 		t.Run(w.name, func(t *testing.T) {
@@ -245,25 +180,6 @@ func (c *counts) add(o counts) {
 	c.calls, c.states, c.different, c.deep = c.calls+o.calls, c.states+o.states, c.different+o.different, c.deep+o.deep
 }
 
-// trees makes the files that are backed up: several small trees that have much in common.
-func (b *bench) trees() {
-	common := make([]byte, 60_000)
-	for i := range common {
-		common[i] = byte(b.rng.Uint32())
-	}
-	for i := 1; i <= 3; i++ {
-		dir := filepath.Join(b.base, "tree", strconv.Itoa(i), "sub")
-		check(b.T, os.MkdirAll(dir, 0o700))
-		for k := range 4 {
-			content := bytes.Clone(common[:10_000+5000*k])
-			if k == 0 {
-				content[i] ^= 0xff
-			}
-			check(b.T, os.WriteFile(filepath.Join(dir, strconv.Itoa(k)), content, 0o600))
-		}
-	}
-}
-
 // drip gives a process input that never ends, some of it every now and then.
 func (b *bench) drip(w io.WriteCloser, stop <-chan struct{}) {
 	defer w.Close()
@@ -281,24 +197,6 @@ func (b *bench) drip(w io.WriteCloser, stop <-chan struct{}) {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-}
-
-func (b *bench) expand(args []string) []string {
-	r := strings.NewReplacer("REPO", filepath.Join(b.w, "repo"), "TREE", filepath.Join(b.base, "tree"),
-		"SAFE", filepath.Join(b.base, "exported"))
-	out := slices.Clone(args)
-	for i := range out {
-		out[i] = r.Replace(out[i])
-	}
-	return out
-}
-
-func (b *bench) setEnv() {
-	b.Setenv("HOME", filepath.Join(b.base, "home"))
-	b.Setenv("GARRET_KEYS_DIR", filepath.Join(b.w, "keys"))
-	b.Setenv("GARRET_CACHE_DIR", filepath.Join(b.w, "cache"))
-	b.Setenv("GARRET_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")
-	b.Setenv("GARRET_OLDER_REPO_ACCESS_IS_OK", "yes")
 }
 
 // workload records a workload and crashes it.
@@ -430,124 +328,6 @@ func (b *bench) crash(m *Medium, trace string, verify func(*Tree, int)) counts {
 }
 
 func (b *bench) moved(real string) (string, error) { return "", os.Rename(b.w, real) }
-
-// look says what the repository in W holds. It changes nothing.
-func (b *bench) look(passes ...string) *seenState {
-	b.Helper()
-	s, err := b.tryLook(true, passes...)
-	if err != nil && (s == nil || s.findings == 0) {
-		b.Fatalf("the real state: %v", err)
-	}
-	return s
-}
-
-func (b *bench) tryLook(readOnly bool, passes ...string) (*seenState, error) {
-	ctx := context.Background()
-	s := &seenState{objects: map[repository.ID][32]byte{}, archives: map[string][32]byte{}}
-	r, err := repository.OpenForCheck(ctx, filepath.Join(b.w, "repo"), &repository.Options{ReadOnly: readOnly})
-	if errors.Is(err, repository.ErrNotExist) || errors.Is(err, repository.ErrInvalid) {
-		if _, statErr := os.Stat(filepath.Join(b.w, "repo", "config")); errors.Is(statErr, fs.ErrNotExist) {
-			s.none = true
-			return s, nil
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	report, err := r.Check(ctx, repository.CheckOptions{})
-	if err != nil {
-		return nil, fmt.Errorf("check: %w", err)
-	}
-	if s.findings = len(report.Findings); s.findings > 0 {
-		err = fmt.Errorf("check: %v", report.Findings)
-	}
-	return s, errors.Join(err, b.read(ctx, r, s, passes))
-}
-
-// read reads all objects and all archives.
-func (b *bench) read(ctx context.Context, r *repository.Repository, s *seenState, passes []string) error {
-	for id, err := range r.All(ctx) {
-		if err != nil {
-			return err
-		}
-		data, err := r.Get(ctx, id)
-		if errors.Is(err, repository.ErrIntegrity) && s.findings > 0 {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		s.objects[id] = sha256.Sum256(data)
-	}
-	env, err := catalog.Manifest(ctx, r)
-	if errors.Is(err, catalog.ErrNoManifest) {
-		s.none = len(s.objects) == 0
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var key *envelope.Key
-	for _, pass := range passes {
-		os.Setenv("GARRET_PASSPHRASE", pass)
-		key, err = envelope.OpenKey(envelope.OpenOptions{RepositoryID: r.ID(), Location: filepath.Join(b.w, "repo"), Envelope: env})
-		if err == nil {
-			s.pass = pass
-			break
-		}
-	}
-	if errors.Is(err, envelope.ErrNoKeyfile) {
-		s.noKey = true
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open the key: %w", err)
-	}
-	cat, err := catalog.New(r, key, env)
-	if err != nil {
-		return err
-	}
-	if _, err := fsck.Archives(ctx, r, cat, func(f fsck.Finding) { err = errors.Join(err, errors.New(f.String())) }); err != nil {
-		return err
-	}
-	if err != nil && !b.damaged {
-		return err
-	}
-	for _, e := range cat.Archives() {
-		sum, err := readArchive(ctx, cat, e.Name)
-		if err != nil && b.damaged {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("archive %q: %w", e.Name, err)
-		}
-		s.archives[e.Name] = sum
-	}
-	return nil
-}
-
-func readArchive(ctx context.Context, cat *catalog.Catalog, name string) (sum [32]byte, err error) {
-	a, err := cat.Archive(ctx, name)
-	if err != nil {
-		return sum, err
-	}
-	h := sha256.New()
-	for it, err := range cat.Items(ctx, a) {
-		if err != nil {
-			return sum, err
-		}
-		fmt.Fprintf(h, "%s %o %d\n", it.Path, it.Mode, len(it.Chunks))
-		for data, err := range cat.Read(ctx, len(it.Chunks), func(i int) repository.ID { return it.Chunks[i].ID }, 2) {
-			if err != nil {
-				return sum, err
-			}
-			h.Write(data)
-		}
-	}
-	h.Sum(sum[:0])
-	return sum, nil
-}
 
 // verify holds what is left at W against what it may be.
 func (b *bench) verify(w workload, s step, before, after *seenState, passes []string, tree *Tree, n int) {
