@@ -110,6 +110,7 @@ type Repository struct {
 	gap           int64      // a segment that is missing behind the tables, or -1
 	replayed      int64      // the transaction from which on segments were replayed
 	clean         bool       // nothing of an aborted transaction is there
+	unsynced      error      // why what was found could not be made durable: a sync that failed is not tried again
 	settled       bool       // what was found is durable
 	stale         bool       // there is an index of a transaction that does not exist
 	tail          tail
@@ -401,6 +402,9 @@ func (r *Repository) settle() error {
 	if r.settled || r.committed < 0 {
 		return nil
 	}
+	if r.unsynced != nil {
+		return r.unsynced
+	}
 	numbers, err := r.store.Segments(min(r.replayed, r.committed-1))
 	if err != nil {
 		return err
@@ -410,11 +414,13 @@ func (r *Repository) settle() error {
 			break
 		}
 		if err := r.store.SyncSegment(n); err != nil {
-			return fmt.Errorf("sync segment %d: %w", n, err)
+			r.unsynced = fmt.Errorf("sync segment %d: %w", n, err)
+			return r.unsynced
 		}
 	}
 	if err := r.store.SyncSegments(); err != nil {
-		return err
+		r.unsynced = fmt.Errorf("sync the folders of the segments: %w", err)
+		return r.unsynced
 	}
 	if r.stale {
 		// The number will be given out again, and the index of another history must not be there then, nor come back.
