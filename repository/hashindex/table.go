@@ -67,12 +67,12 @@ func NewSized(values, entries int) *Table { return newSized(values, entries, Min
 // NewSmall is NewSized of a table that may be smaller than the reference makes them, for files that it does not read.
 func NewSmall(values, entries int) *Table { return newSized(values, entries, 16) }
 
-// newSized makes a table of at least n buckets, of which 0.6 to 0.75 will be in use.
+// newSized makes a table of at least n buckets. One with more has 0.6 to 0.75 of them in use.
 func newSized(values, entries, n int) *Table {
 	if least := entries + entries/3 + 1; least > n {
-		n = least
+		n = least + rand.IntN(least/4+1) | 1
 	}
-	return newTable(values, n+rand.IntN(n/4)|1)
+	return newTable(values, n)
 }
 
 func newTable(values, n int) *Table {
