@@ -141,6 +141,14 @@ func workloads() []workload {
 	}
 }
 
+// A crasher crashes what runs on a bench.
+type crasher struct {
+	bench
+	mixed  int // random states at each call
+	stride int // only each stride-th call
+	deep   int // each deep-th state is gone on with
+}
+
 func TestCrashAtEverySystemCall(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		if os.Getenv("GARRET_REQUIRE_STRACE") != "" {
@@ -149,7 +157,7 @@ func TestCrashAtEverySystemCall(t *testing.T) {
 		t.Skip("there is no strace")
 	}
 	binary, seed := buildGarret(t, t.TempDir()), seedOf(t)
-	b := &bench{mixed: 6, stride: 1, deep: 10, binary: binary}
+	b := &crasher{bench: bench{binary: binary}, mixed: 6, stride: 1, deep: 10}
 	if testing.Short() {
 		b.mixed, b.stride, b.deep = 1, 4, 10
 	}
@@ -182,7 +190,7 @@ func (c *counts) add(o counts) {
 }
 
 // drip gives a process input that never ends, some of it every now and then.
-func (b *bench) drip(w io.WriteCloser, stop <-chan struct{}) {
+func (b *crasher) drip(w io.WriteCloser, stop <-chan struct{}) {
 	defer w.Close()
 	for {
 		content := make([]byte, 30_000)
@@ -201,7 +209,7 @@ func (b *bench) drip(w io.WriteCloser, stop <-chan struct{}) {
 }
 
 // workload records a workload and crashes it.
-func (b *bench) workload(w workload) counts {
+func (b *crasher) workload(w workload) counts {
 	b.setEnv()
 	b.trees()
 	before := &seenState{none: true, pass: oldPass}
@@ -243,7 +251,7 @@ func (b *bench) workload(w workload) counts {
 }
 
 // record runs a step under strace.
-func (b *bench) record(s step, trace, pass string) {
+func (b *crasher) record(s step, trace, pass string) {
 	command := Strace(trace, append([]string{b.binary}, b.expand(s.args)...)...)
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = append(append(os.Environ(), "GARRET_PASSPHRASE="+pass), s.env...)
@@ -278,7 +286,7 @@ func childOf(pid int) string {
 }
 
 // crash calls verify with all that can be left after each call, which it finds at W.
-func (b *bench) crash(m *Medium, trace string, verify func(*Tree, int)) counts {
+func (b *crasher) crash(m *Medium, trace string, verify func(*Tree, int)) counts {
 	var c counts
 	f, err := os.Open(trace)
 	check(b.T, err)
@@ -328,10 +336,10 @@ func (b *bench) crash(m *Medium, trace string, verify func(*Tree, int)) counts {
 	return c
 }
 
-func (b *bench) moved(real string) (string, error) { return "", os.Rename(b.w, real) }
+func (b *crasher) moved(real string) (string, error) { return "", os.Rename(b.w, real) }
 
 // verify holds what is left at W against what it may be.
-func (b *bench) verify(w workload, s step, before, after *seenState, passes []string, tree *Tree, n int) {
+func (b *crasher) verify(w workload, s step, before, after *seenState, passes []string, tree *Tree, n int) {
 	fail := func(format string, args ...any) {
 		b.Errorf("garret %q: state %d: %s\nbefore: %v\nafter: %v", s.args, n, fmt.Sprintf(format, args...), before, after)
 		keep := filepath.Join(os.TempDir(), "garret-crash-failed")
@@ -442,14 +450,14 @@ func allowed(w workload, s step, got, before, after *seenState) bool {
 }
 
 // garret runs a command in this process.
-func (b *bench) garret(args ...string) (int, string) {
+func (b *crasher) garret(args ...string) (int, string) {
 	var out bytes.Buffer
 	code := cli.Run(context.Background(), b.expand(args), strings.NewReader(""), &out, &out)
 	return code, out.String()
 }
 
 // goOn goes on with what a crash has left, as the person at the machine would: with the real commands.
-func (b *bench) goOn(w workload, s *seenState) error {
+func (b *crasher) goOn(w workload, s *seenState) error {
 	expect := func(want int, args ...string) error {
 		if code, out := b.garret(args...); code != want {
 			return fmt.Errorf("garret %q: exit code %d: %s", args, code, out)

@@ -72,10 +72,14 @@ func TestNothingIsDurableBeforeItIsSynced(t *testing.T) {
 		{"all synced", append(append(slices.Clone(writeNew), `1 fsync(5) = 0`, rename), folder...), map[Fate]string{
 			Lost: "after", Kept: "after", NamesAlone: "after", DataAlone: "after", NamesWithZeros: "after",
 		}},
-		{"a sync that began before the write", append([]string{writeNew[0], `2 fsync(5 <unfinished ...>`, writeNew[1],
-			`2 <... fsync resumed>) = 0`, rename}, folder...), map[Fate]string{Lost: "", Kept: "after"}},
-		{"a sync that failed", append(append(slices.Clone(writeNew), `1 fsync(5) = -1 EIO (Input/output error)`, rename), folder...),
-			map[Fate]string{Lost: "", Kept: "after"}},
+		{"a sync that began before the write", append([]string{
+			writeNew[0], `2 fsync(5 <unfinished ...>`, writeNew[1],
+			`2 <... fsync resumed>) = 0`, rename,
+		}, folder...), map[Fate]string{Lost: "", Kept: "after"}},
+		{
+			"a sync that failed", append(append(slices.Clone(writeNew), `1 fsync(5) = -1 EIO (Input/output error)`, rename), folder...),
+			map[Fate]string{Lost: "", Kept: "after"},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, left := replay(t, c.lines...)

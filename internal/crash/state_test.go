@@ -77,9 +77,6 @@ type bench struct {
 	binary  string
 	damaged bool
 	rng     *rand.Rand
-	mixed   int
-	stride  int // only each stride-th call
-	deep    int // each deep-th state is gone on with
 }
 
 // seenState is what the repository in W holds: its objects, and its archives by name.
