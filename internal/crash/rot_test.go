@@ -168,7 +168,9 @@ func (b *bench) rotten(path string, now *Tree, old []byte, want *seenState, n in
 		for _, args := range [][]string{{"create", "REPO::three", "TREE/3"}, {"delete", "REPO::one"}, {"check", "REPO"}} {
 			code, out := b.do(args...)
 			stored = stored || code == 0 && args[0] == "create"
-			if code != 0 && !isConfig {
+			// What is known of the repository keeps another one from taking its place: if in doubt, it says what to remove.
+			refused := code == 2 && strings.Contains(path, "known.json") && strings.Contains(out, "known.json")
+			if code != 0 && !isConfig && !refused {
 				b.Errorf("%s: garret %q: exit code %d: %s", what, args, code, out)
 			}
 		}
