@@ -53,7 +53,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 			return nil, fmt.Errorf("repair: %w", err)
 		}
 	}
-	c := &check{r: r, o: o, report: &Report{}, log: newLogTable(r.index.count), scanned: map[uint32]bool{}}
+	c := &check{r: r, o: o, report: &Report{}, log: newLogTable(r.index.count), scanned: map[uint32]int64{}}
 	if err := c.run(ctx); err != nil {
 		return nil, fmt.Errorf("check: %w", err)
 	}
@@ -69,17 +69,18 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 
 // check is one run of Check.
 type check struct {
-	r       *Repository
-	o       CheckOptions
-	report  *Report
-	last    int64     // the last segment of the state that is checked
-	trusted bool      // the index was loaded and says what was committed
-	log     *logTable // the index as the segments give it
-	scanned map[uint32]bool
-	damaged []uint32
-	known   map[uint32][]int64 // offsets of entries in damaged segments, by the index
-	undo    []ID               // objects that the segments hold and that are not to be brought back
-	saved   []savedObject      // objects that are sound though the segments, read in order, do not have them
+	r        *Repository
+	o        CheckOptions
+	report   *Report
+	last     int64            // the last segment of the state that is checked
+	trusted  bool             // the index was loaded and says what was committed
+	log      *logTable        // the index as the segments give it
+	scanned  map[uint32]int64 // segments to their sizes
+	damaged  []uint32
+	known    map[uint32][]int64 // offsets of entries in damaged segments, by the index
+	undo     []ID               // objects that the segments hold and that are not to be brought back
+	matching map[uint32]bool    // segments in which the index has an object where it is
+	saved    []savedObject      // objects that are sound though the segments, read in order, do not have them
 }
 
 type savedObject struct {
@@ -95,6 +96,9 @@ func (c *check) run(ctx context.Context) error {
 	c.trusted = sound || r.isWitness
 	if err := c.findLast(sound); err != nil {
 		return err
+	}
+	if r.interrupted {
+		c.find(Finding{Kind: IndexMismatch, Segment: uint32(max(c.last, 0)), Detail: "a repair was interrupted"})
 	}
 	if r.gap >= 0 {
 		c.find(Finding{Kind: MissingSegment, Segment: uint32(r.gap), Detail: gapDetail})
@@ -281,7 +285,7 @@ func (c *check) scan(n uint32, scan *segment.Scanner) scannedSegment {
 
 // add applies a segment to the index that the check makes.
 func (c *check) add(s scannedSegment) error {
-	c.scanned[s.number] = true
+	c.scanned[s.number] = s.size
 	if s.damage != nil {
 		c.damaged = append(c.damaged, s.number)
 		if err := c.salvage(&s); err != nil {
@@ -376,10 +380,49 @@ func (c *check) knownOffsets(n uint32) ([]int64, error) {
 	return c.known[n], nil
 }
 
+// hasOwnIndex reports whether the index has checksums that were made when it was written.
+func (c *check) hasOwnIndex() bool {
+	base := c.r.index.base()
+	return base != nil && !base.adopted
+}
+
+// isBroken reports whether the segment of a location is damaged, missing, or cut off before it.
+func (c *check) isBroken(loc location) bool {
+	size, ok := c.scanned[loc.segment]
+	return !ok || int64(loc.offset) >= size || slices.Contains(c.damaged, loc.segment)
+}
+
+// isProof reports whether what the index has of an object, and the segments do not, is lost, so that what they have of it is
+// an older value. Where the segment is sound, and others of its objects are where the index has them, it is the index that
+// is wrong. That of another program has no checksums, and who has come to use it since does not know better.
+func (c *check) isProof(want, got location) (bool, error) {
+	_, isThere := c.scanned[want.segment]
+	if !isThere || slices.Contains(c.damaged, want.segment) || c.hasOwnIndex() && c.isBroken(want) {
+		return true, nil
+	}
+	if got.segment == want.segment || !c.hasOwnIndex() {
+		return false, nil
+	}
+	if c.matching == nil {
+		c.matching = map[uint32]bool{}
+		for id, loc := range c.log.all {
+			indexed, ok, err := c.r.index.lookup(id)
+			if err != nil {
+				return false, err
+			}
+			if ok && indexed == loc {
+				c.matching[loc.segment] = true
+			}
+		}
+	}
+	return !c.matching[want.segment], nil
+}
+
 // isThere reports whether the object that the index has at a location can be read there. In the log, what comes later
-// counts; but the reference's compaction is known to put an old DELETE behind the PUT of the same transaction.
+// counts, unless the index has come up to that and says otherwise: then a segment is not the one that it was. And the
+// reference's compaction is known to put an old DELETE behind the PUT of the same transaction.
 func (c *check) isThere(loc location, id ID) (bool, error) {
-	if got, ok := c.log.get(id); ok && loc.before(got) {
+	if got, ok := c.log.get(id); ok && loc.before(got) && !(c.hasOwnIndex() && int64(got.segment) <= c.r.replayed) {
 		return false, nil
 	}
 	_, err := c.r.read(loc, id)
@@ -402,9 +445,9 @@ func (c *check) compare(ctx context.Context) error {
 	index := &c.r.index
 	// An index with checksums of its own is believed when it says that something was deleted: a segment that is missing, or
 	// cut off between two entries, leaves no other trace.
-	base := index.base()
-	explained := len(c.damaged) > 0 || base != nil && !base.foreign
+	explained := len(c.damaged) > 0 || c.hasOwnIndex()
 	missing := map[uint32]bool{}
+	misnamed := map[location]bool{} // where the index has objects that are not there
 	unseen := 0
 	var inner error
 	err := index.walk(nil, func(id ID) bool {
@@ -422,7 +465,7 @@ func (c *check) compare(ctx context.Context) error {
 		if !ok {
 			unseen++
 		}
-		if ok && got == want {
+		if ok && (got == want || c.r.hasMoved(want, got)) {
 			return true
 		}
 		if readable, err := c.isThere(want, id); readable || err != nil {
@@ -435,17 +478,30 @@ func (c *check) compare(ctx context.Context) error {
 			return inner == nil
 		}
 		lost := Finding{Kind: LostObject, Segment: want.segment, Offset: int64(want.offset), Object: &id}
-		switch {
-		case ok && want.before(got):
+		if ok && want.before(got) {
 			lost.Kind, lost.Detail = IndexMismatch, "the segments have a later value"
 			c.find(lost)
 			return true
-		case ok:
+		}
+		if ok {
+			var proven bool
+			if proven, inner = c.isProof(want, got); inner != nil {
+				return false
+			}
+			if !proven {
+				lost.Kind, lost.Detail = IndexMismatch, "the segments have it elsewhere"
+				c.find(lost)
+				return true
+			}
 			lost.Detail = "an older value is still there"
 			c.undo = append(c.undo, id)
 		}
-		explained = true
-		if !c.scanned[want.segment] && !missing[want.segment] {
+		if c.isBroken(want) {
+			explained = true
+		} else {
+			misnamed[want] = true
+		}
+		if _, ok := c.scanned[want.segment]; !ok && !missing[want.segment] {
 			missing[want.segment] = true
 			c.find(Finding{Kind: MissingSegment, Segment: want.segment, Detail: "the index has objects in it"})
 		}
@@ -481,7 +537,7 @@ func (c *check) compare(ctx context.Context) error {
 		loc, _ := c.log.get(id)
 		f := Finding{Kind: IndexMismatch, Segment: loc.segment, Offset: int64(loc.offset), Object: &id}
 		f.Detail = "the index does not have it"
-		if explained {
+		if explained && !misnamed[loc] {
 			f.Kind, f.Detail = UndeletedObject, "what held its deletion must have been lost"
 			c.undo = append(c.undo, id)
 		}

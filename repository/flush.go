@@ -135,7 +135,7 @@ func (r *Repository) layers(transaction uint32, m merging) ([]*table, error) {
 			}
 			live[loc.segment]++
 		}
-		h.Set(id, loc.segment, loc.offset)
+		h.Add(id, loc.segment, loc.offset)
 	}
 	for id, loc := range x.tail {
 		add(id, loc)
@@ -163,6 +163,9 @@ func (r *Repository) layers(transaction uint32, m merging) ([]*table, error) {
 		}
 	}
 	t := &table{base: isBase, number: transaction}
+	for _, lower := range x.tables[:merged] {
+		t.adopted = t.adopted || lower.adopted
+	}
 	if isBase {
 		if err := r.writeHints(transaction, live); err != nil {
 			return nil, err

@@ -42,6 +42,8 @@ type table struct {
 	sums   *hashindex.Sums
 	// foreign: written by another program, the sums are not in a file yet
 	foreign bool
+	// adopted: what is in it comes from another program, without checksums, or some of it does
+	adopted bool
 	file    *hashindex.File
 	r       storage.Reader
 }

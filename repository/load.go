@@ -26,9 +26,15 @@ func numberOf(name, prefix string) (uint32, bool) {
 // load finds the last commit and brings the index to it.
 func (r *Repository) load(ctx context.Context) error {
 	defer func() { r.listing = listing{} }()
-	st, err := r.findState()
-	if err != nil || r.committed < 0 {
+	if err := r.findInterrupted(); err != nil {
 		return err
+	}
+	st, err := r.findState()
+	if err != nil {
+		return err
+	}
+	if r.committed < 0 {
+		return r.needsRepair()
 	}
 	r.replayed = -1
 	if st != nil {
@@ -40,7 +46,18 @@ func (r *Repository) load(ctx context.Context) error {
 			}
 		}
 	}
-	if err := r.replay(ctx, r.replayed); err != nil {
+	err = r.replay(ctx, r.replayed)
+	if errors.Is(err, hashindex.ErrDamaged) {
+		// A replay is what first looks at some blocks of the tables.
+		r.opts.Warn(fmt.Errorf("the index is made anew: %w", err))
+		r.replayed, st = -1, nil
+		err = r.rebuild(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.needsRepair(); err != nil {
+		r.isWitness = true
 		return err
 	}
 	if st != nil && !st.isForeign() {
@@ -52,6 +69,14 @@ func (r *Repository) load(ctx context.Context) error {
 		r.keep(ctx)
 	}
 	return nil
+}
+
+// needsRepair fails if a repair was interrupted.
+func (r *Repository) needsRepair() error {
+	if !r.interrupted {
+		return nil
+	}
+	return fmt.Errorf("%w: a repair was interrupted, and has to be done again", ErrCheckNeeded)
 }
 
 // findState finds the last commit, and what to begin a replay with: the tables, else an index and hints that pass
@@ -328,7 +353,7 @@ func (r *Repository) foreignState(n uint32) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &table{base: true, number: n, foreign: true}
+	t := &table{base: true, number: n, foreign: true, adopted: true}
 	if err := openTable(r.store, t); err != nil {
 		return nil, err
 	}

@@ -4,9 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
+	"io/fs"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 
 	"garret/repository/segment"
+	"garret/repository/storage"
 )
 
 // repair makes the segments sound and writes a new index.
@@ -14,6 +21,9 @@ func (c *check) repair(ctx context.Context) error {
 	r := c.r
 	if err := r.removeAbove(c.last); err != nil {
 		return fmt.Errorf("remove what an aborted transaction left: %w", err)
+	}
+	if err := c.begin(); err != nil {
+		return err
 	}
 	for _, n := range c.damaged {
 		if err := c.replace(n); err != nil {
@@ -42,10 +52,108 @@ func (c *check) repair(ctx context.Context) error {
 	if err := r.measure(); err != nil {
 		return err
 	}
-	if r.committed < 0 {
+	if r.committed >= 0 {
+		if err := r.withReserve(r.flushBase); err != nil {
+			return err
+		}
+	}
+	return r.endRepair()
+}
+
+// The file garret.repair is there from before the first segment is replaced until the index is right again. In a segment
+// that was replaced, the entries are nearer to the front than the index has them. Who does not know why would take them for
+// older values of objects that are lost, and a repair would delete them.
+//
+// It has the numbers of the segments, a line each, and a last line with the CRC-32C of those in hexadecimal digits. If it
+// cannot be read, any segment may have been replaced.
+const repairName = ownPrefix + "repair"
+
+const repairLimit = 1 << 20
+
+// begin makes it known which segments will be replaced, beside those that an interrupted repair has replaced.
+func (c *check) begin() error {
+	if len(c.damaged) == 0 {
 		return nil
 	}
-	return r.withReserve(r.flushBase)
+	r := c.r
+	all := slices.Clone(c.damaged)
+	if r.interrupted {
+		if r.replaced == nil {
+			return nil // what is there stands for all
+		}
+		all = slices.Concat(all, slices.Collect(maps.Keys(r.replaced)))
+	}
+	slices.Sort(all)
+	var b []byte
+	for _, n := range slices.Compact(all) {
+		b = fmt.Appendln(b, n)
+	}
+	if b = fmt.Appendf(b, "%08x\n", crc32.Checksum(b, castagnoli)); len(b) > repairLimit {
+		b = nil
+	}
+	if err := r.withReserve(func() error { return storage.WriteFile(r.store, repairName, b) }); err != nil {
+		return fmt.Errorf("write file %q: %w", repairName, err)
+	}
+	r.interrupted = true
+	return nil
+}
+
+// endRepair removes the file, durably.
+func (r *Repository) endRepair() error {
+	if !r.interrupted {
+		return nil
+	}
+	if err := r.store.RemoveFile(repairName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove file %q: %w", repairName, err)
+	}
+	// Nothing else makes the removal of a file durable than that another one is written.
+	if r.flushed != nil {
+		if err := r.withReserve(func() error { return r.writeState(r.flushed) }); err != nil {
+			return err
+		}
+	}
+	r.interrupted, r.replaced = false, nil
+	return nil
+}
+
+// findInterrupted reads what a repair has left that was interrupted.
+func (r *Repository) findInterrupted() error {
+	b, err := storage.ReadFile(r.store, repairName, repairLimit)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	r.interrupted, r.replaced = true, nil
+	if err != nil {
+		return unlessDamage(err)
+	}
+	end := len(b) - 9
+	if end < 0 || string(b[end:]) != fmt.Sprintf("%08x\n", crc32.Checksum(b[:end], castagnoli)) {
+		return nil
+	}
+	replaced := map[uint32]bool{}
+	for line := range strings.Lines(string(b[:end])) {
+		n, err := strconv.ParseUint(strings.TrimSuffix(line, "\n"), 10, 32)
+		if err != nil {
+			return nil
+		}
+		replaced[uint32(n)] = true
+	}
+	r.replaced = replaced
+	return nil
+}
+
+// unlessDamage returns an error that is not about damage.
+func unlessDamage(err error) error {
+	if isDamage(err) {
+		return nil
+	}
+	return err
+}
+
+// hasMoved reports whether the entry of an object at a place is the one that the index has at another, because a repair has
+// replaced the segment and was interrupted.
+func (r *Repository) hasMoved(from, to location) bool {
+	return r.interrupted && from.segment == to.segment && to.before(from) && (r.replaced == nil || r.replaced[to.segment])
 }
 
 // replace writes a segment anew from what is sound in it.
@@ -139,11 +247,20 @@ func (c *check) appendAmendments(ctx context.Context, a *appender) error {
 		if err != nil {
 			return err
 		}
-		if err := r.appendPut(a, s.id, value, false); err != nil {
+		dead, existed, err := r.index.lookup(s.id)
+		if err == nil && existed {
+			err = r.copyTombstone(a, s.id) // of a value that a segment has which is not the one that it was
+		} else {
+			dead = s.at
+		}
+		if err == nil {
+			err = r.appendPut(a, s.id, value, existed)
+		}
+		if err != nil {
 			return err
 		}
 		r.mu.Lock()
-		r.buried = append(r.buried, s.at)
+		r.buried = append(r.buried, dead)
 		r.mu.Unlock()
 	}
 	return nil

@@ -110,15 +110,18 @@ type Repository struct {
 	gap           int64      // a segment that is missing behind the tables, or -1
 	replayed      int64      // the transaction from which on segments were replayed
 	clean         bool       // nothing of an aborted transaction is there
+	unsynced      error      // why what was found could not be made durable: a sync that failed is not tried again
 	settled       bool       // what was found is durable
 	stale         bool       // there is an index of a transaction that does not exist
 	tail          tail
-	flushed       *state // what garret.tables was written with last, by this Repository
-	indexedAt     int64  // the transaction of the index on disk, if that is the one in use; 0 if it is not
-	isWitness     bool   // the index is of use to a check, though a check is needed
-	rebuilt       bool   // the index was rebuilt because it was damaged
-	salvages      bool   // a replay passes over damage
-	broken        error  // why nothing can be written: the index was rebuilt past damaged segments
+	flushed       *state          // what garret.tables was written with last, by this Repository
+	indexedAt     int64           // the transaction of the index on disk, if that is the one in use; 0 if it is not
+	isWitness     bool            // the index is of use to a check, though a check is needed
+	interrupted   bool            // a repair was interrupted, or is going on
+	replaced      map[uint32]bool // the segments that it may have replaced; nil: any
+	rebuilt       bool            // the index was rebuilt because it was damaged
+	salvages      bool            // a replay passes over damage
+	broken        error           // why nothing can be written: the index was rebuilt past damaged segments
 
 	garbage        map[uint32]garbage
 	deaths         []location      // PUT entries that are dead and not yet in garbage
@@ -353,7 +356,8 @@ func (r *Repository) upgrade(ctx context.Context) error {
 
 // checkName refuses the names of the store's own files.
 func checkName(name string) error {
-	taken := !strings.HasPrefix(name, ownPrefix) || name == tablesName || name == wholeName || name == storage.ReserveName ||
+	taken := !strings.HasPrefix(name, ownPrefix) || name == tablesName || name == repairName || name == wholeName ||
+		name == storage.ReserveName ||
 		strings.HasPrefix(name, deltaPrefix) || strings.HasPrefix(name, sumsPrefix)
 	if taken || strings.ContainsAny(name, "/\\\x00") || strings.HasSuffix(name, ".tmp") {
 		return fmt.Errorf("file name %q is not one that begins with %q and is free", name, ownPrefix)
@@ -398,6 +402,9 @@ func (r *Repository) settle() error {
 	if r.settled || r.committed < 0 {
 		return nil
 	}
+	if r.unsynced != nil {
+		return r.unsynced
+	}
 	numbers, err := r.store.Segments(min(r.replayed, r.committed-1))
 	if err != nil {
 		return err
@@ -407,11 +414,13 @@ func (r *Repository) settle() error {
 			break
 		}
 		if err := r.store.SyncSegment(n); err != nil {
-			return fmt.Errorf("sync segment %d: %w", n, err)
+			r.unsynced = fmt.Errorf("sync segment %d: %w", n, err)
+			return r.unsynced
 		}
 	}
 	if err := r.store.SyncSegments(); err != nil {
-		return err
+		r.unsynced = fmt.Errorf("sync the folders of the segments: %w", err)
+		return r.unsynced
 	}
 	if r.stale {
 		// The number will be given out again, and the index of another history must not be there then, nor come back.

@@ -66,6 +66,9 @@ func (st *state) encode() []byte {
 		if t.base {
 			kind = 1
 		}
+		if t.adopted {
+			kind = 2
+		}
 		b = append(b, kind)
 		b = le.AppendUint32(b, t.number)
 		b = le.AppendUint64(b, uint64(t.size))
@@ -112,7 +115,7 @@ func readState(s storage.Storage) (st *state, err error) {
 		}
 	}()
 	for range n {
-		t := &table{base: b[0] == 1, number: le.Uint32(b[1:])}
+		t := &table{base: b[0] > 0, adopted: b[0] == 2, number: le.Uint32(b[1:])}
 		if t.base {
 			st.base = int64(t.number)
 		}

@@ -76,7 +76,7 @@ func (r *Repository) tryAppend(ctx context.Context, id ID, size int, isDelete, o
 	r.tx.RLock()
 	defer r.tx.RUnlock()
 	if err := r.begin(ctx); err != nil {
-		return space{}, err
+		return space{}, r.failTransaction(ctx, err)
 	}
 	r.mu.RLock()
 	old, existed, known := r.index.lookupMemory(id)
@@ -85,7 +85,7 @@ func (r *Repository) tryAppend(ctx context.Context, id ID, size int, isDelete, o
 		// The tables stay as they are while tx is held, so that reading them needs no lock.
 		var err error
 		if old, existed, err = r.index.lookupTables(id); err != nil {
-			return space{}, err
+			return space{}, r.failTransaction(ctx, err)
 		}
 	}
 	r.mu.Lock()
@@ -174,6 +174,25 @@ func (r *Repository) begin(ctx context.Context) error {
 	r.erased = map[uint32]int{}
 	r.appender = newAppender(r, uint32(r.committed+1), r.removesMore)
 	return nil
+}
+
+// failTransaction ends a transaction, or one that could not begin: who does not look at each error must not commit the rest
+// alone. Errors that say nothing of the transaction, as that of a lock, are only passed on.
+func (r *Repository) failTransaction(ctx context.Context, err error) error {
+	for _, harmless := range []error{ErrLocked, ErrReadOnly, ErrClosed, ErrCheckNeeded, ErrFailed, hashindex.ErrDamaged} {
+		if errors.Is(err, harmless) {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed == nil {
+		r.failed = err
+	}
+	return err
 }
 
 // removeAbove removes the segments above n. The last one goes first and for good: it may end with a COMMIT whose sync

@@ -79,6 +79,7 @@ type File struct {
 	entries  int
 	values   int
 	stride   int64
+	crowds   crowds
 }
 
 // OpenFile reads the header of the table in r, which is size bytes long and must have the given number of values an
@@ -171,10 +172,20 @@ func (f *File) Lookup(id segment.ID, v []uint32) (bool, error) {
 
 // lookup also returns how many buckets it looked at.
 func (f *File) lookup(id segment.ID, v []uint32) (found bool, probed int64, err error) {
-	i := int64(binary.LittleEndian.Uint32(id[:])) % f.buckets
+	i := f.slot(id)
+	if c := f.crowds.at(i, f.buckets); c != nil {
+		return c.lookup(id, v[:f.values]), 1, nil
+	}
 	room := probes.Get().(*[probe * (segment.KeySize + 4*3)]byte)
 	defer probes.Put(room)
 	for probed < f.buckets {
+		if probed > crowded {
+			c, err := f.crowd(f.slot(id))
+			if err != nil {
+				return false, probed, err
+			}
+			return c.lookup(id, v[:f.values]), probed + c.end - c.start, nil
+		}
 		n := min(probe, f.buckets-i)
 		buf := room[:n*f.stride]
 		if err := f.readAt(buf, headerSize+i*f.stride); err != nil {
@@ -186,9 +197,7 @@ func (f *File) lookup(id segment.ID, v []uint32) (found bool, probed int64, err 
 				return false, probed, nil
 			}
 			if first != deleted && segment.ID(b) == id {
-				for k := range f.values {
-					v[k] = binary.LittleEndian.Uint32(b[segment.KeySize+4*k:])
-				}
+				f.load(b, v)
 				return true, probed, nil
 			}
 		}
@@ -198,11 +207,31 @@ func (f *File) lookup(id segment.ID, v []uint32) (found bool, probed int64, err 
 	return false, probed, nil
 }
 
+// slot returns the bucket that a key belongs in.
+func (f *File) slot(id segment.ID) int64 { return int64(binary.LittleEndian.Uint32(id[:])) % f.buckets }
+
+// load copies the values of a bucket to v.
+func (f *File) load(bucket []byte, v []uint32) {
+	for k := range f.values {
+		v[k] = binary.LittleEndian.Uint32(bucket[segment.KeySize+4*k:])
+	}
+}
+
 // Position returns the bucket of id, for Scan to go on behind it, or -1 if it is not there.
 func (f *File) Position(id segment.ID) (int64, error) {
-	i := int64(binary.LittleEndian.Uint32(id[:])) % f.buckets
+	i := f.slot(id)
 	b := make([]byte, f.stride)
-	for range f.buckets {
+	for probed := range f.buckets {
+		if probed > crowded {
+			c, err := f.crowd(f.slot(id))
+			if err != nil {
+				return -1, err
+			}
+			if e, ok := c.entries[id]; ok {
+				return e.bucket, nil
+			}
+			return -1, nil
+		}
 		if err := f.readAt(b, headerSize+i*f.stride); err != nil {
 			return -1, err
 		}
@@ -220,46 +249,25 @@ func (f *File) Position(id segment.ID) (int64, error) {
 // Scan calls yield with each entry from the given bucket on, in the order of the buckets, until it returns false. The
 // values are valid during the call only.
 func (f *File) Scan(from int64, yield func(id segment.ID, v []uint32) bool) error {
-	const batch = 400
-	buf := make([]byte, batch*f.stride)
 	v := make([]uint32, f.values)
-	for i := from; i < f.buckets; i += batch {
-		b := buf[:min(batch, f.buckets-i)*f.stride]
-		if err := f.readAt(b, headerSize+i*f.stride); err != nil {
-			return err
+	return f.walk(from, f.buckets, func(_ int64, b []byte) bool {
+		if binary.LittleEndian.Uint32(b[segment.KeySize:]) >= deleted {
+			return true
 		}
-		for ; len(b) > 0; b = b[f.stride:] {
-			first := binary.LittleEndian.Uint32(b[segment.KeySize:])
-			if first >= deleted {
-				continue
-			}
-			for k := range v {
-				v[k] = binary.LittleEndian.Uint32(b[segment.KeySize+4*k:])
-			}
-			if !yield(segment.ID(b), v) {
-				return nil
-			}
-		}
-	}
-	return nil
+		f.load(b, v)
+		return yield(segment.ID(b), v)
+	})
 }
 
 // Verify reads the whole table and checks what can be checked without checksums: as many entries as the header says, and
-// each one found where a lookup looks for it, before an empty bucket and before another of the same key. It gives up on a
-// table whose keys were chosen such that lookups are slow: there is no use in it.
+// each one found where a lookup looks for it, before an empty bucket and before another of the same key.
 func (f *File) Verify() error {
 	entries, err := 0, error(nil)
-	budget := 64*f.buckets + 1<<20
 	scanErr := f.Scan(0, func(id segment.ID, v []uint32) bool {
 		entries++
 		var got [3]uint32
 		var found bool
-		var probed int64
-		if found, probed, err = f.lookup(id, got[:f.values]); err != nil {
-			return false
-		}
-		if budget -= probed; budget < 0 {
-			err = fmt.Errorf("%w: its keys are crowded in few places", ErrDamaged)
+		if found, err = f.Lookup(id, got[:f.values]); err != nil {
 			return false
 		}
 		if !found || got[0] != v[0] || f.values > 1 && got[1] != v[1] {

@@ -22,6 +22,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/rand/v2"
 
 	"garret/repository/segment"
 )
@@ -47,22 +48,29 @@ type Table struct {
 	buckets []byte
 	n       int // buckets
 	entries int
-	values  int // u32 per entry
-	stride  int // bytes per bucket
+	values  int      // u32 per entry
+	stride  int      // bytes per bucket
+	free    []uint32 // of a table that is built by Add: leads from a bucket to the next one that is free
 }
 
 // New returns an empty table whose entries have the given number of 32-bit values, at most 3.
 func New(values int) *Table { return newTable(values, MinBuckets) }
 
 // NewSized returns an empty table that takes the given number of entries without growing, with short probes.
+//
+// How many buckets it has is random within bounds. Whoever chooses what is stored can choose where its keys belong in a
+// table of known size, all next to each other, and make lookups as slow as a search; but not in a table of unknown size,
+// unless the first four bytes of the keys are the same, and each such key costs four thousand million attempts. The
+// reference takes any number of buckets.
 func NewSized(values, entries int) *Table { return newSized(values, entries, MinBuckets) }
 
 // NewSmall is NewSized of a table that may be smaller than the reference makes them, for files that it does not read.
 func NewSmall(values, entries int) *Table { return newSized(values, entries, 16) }
 
+// newSized makes a table of at least n buckets. One with more has 0.6 to 0.75 of them in use.
 func newSized(values, entries, n int) *Table {
-	for entries > n/4*3 {
-		n *= 2
+	if least := entries + entries/3 + 1; least > n {
+		n = least + rand.IntN(least/4+1) | 1
 	}
 	return newTable(values, n)
 }
@@ -151,6 +159,34 @@ func (t *Table) Set(id segment.ID, v ...uint32) {
 	for k := range t.values {
 		binary.LittleEndian.PutUint32(b[4*k:], v[k])
 	}
+}
+
+// Add stores the values of an id that is not in the table. A table that is filled by Add alone, with as many entries as it
+// was made for, is filled in time that is linear in their number, whatever the ids are.
+func (t *Table) Add(id segment.ID, v ...uint32) {
+	if t.free == nil {
+		t.free = make([]uint32, t.n)
+		for i := range t.free {
+			t.free[i] = uint32(i)
+		}
+	}
+	i := t.nextFree(slot(id, t.n))
+	t.free[i] = uint32((i + 1) % t.n)
+	copy(t.bucket(i), id[:])
+	t.entries++
+	b := t.bucket(i)[segment.KeySize:]
+	for k := range t.values {
+		binary.LittleEndian.PutUint32(b[4*k:], v[k])
+	}
+}
+
+// nextFree returns the first free bucket from i on, and makes the way there shorter for the next time.
+func (t *Table) nextFree(i int) int {
+	for int(t.free[i]) != i {
+		t.free[i] = t.free[t.free[i]]
+		i = int(t.free[i])
+	}
+	return i
 }
 
 // Delete removes id and reports whether it was there.

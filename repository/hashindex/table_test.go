@@ -201,6 +201,23 @@ func FuzzFile(f *testing.F) {
 		}
 		var v [2]uint32
 		_, _ = file.Lookup(segment.ID{1}, v[:])
-		_ = file.Verify()
+		if file.Verify() != nil {
+			return
+		}
+		// In a sound one a search and the map of a crowd give the same.
+		_ = file.Scan(0, func(id segment.ID, want []uint32) bool {
+			if ok, err := file.Lookup(id, v[:]); !ok || err != nil || v != [2]uint32(want) {
+				t.Errorf("%v: %v %v %v", id, v, ok, err)
+			}
+			at, err := file.Position(id)
+			if err != nil || at < 0 {
+				t.Fatal(at, err)
+			}
+			c, err := file.crowd(at)
+			if err != nil || !c.lookup(id, v[:]) || v != [2]uint32(want) {
+				t.Errorf("%v in its crowd: %v %v", id, v, err)
+			}
+			return true
+		})
 	})
 }
