@@ -24,7 +24,11 @@ import (
 // Main runs the command that the process was started with and returns its exit code. The first interrupt ends the
 // command in order, the second at once.
 func Main() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if signal.Ignored(os.Interrupt) { // whoever started us keeps it for itself, as the client of a server does
+		signals = signals[1:]
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	return Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)

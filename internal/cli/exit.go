@@ -59,6 +59,8 @@ func environmentTopic() *cobra.Command {
                          for caches, such as ~/.cache
   GARRET_RSH             the program that runs a command on another machine, with its arguments, in the place of ssh
   GARRET_REMOTE_PATH     what garret is called on the repository's machine, where it is not in the PATH there
+  GARRET_SILENCE         how long the server of a repository on another machine may say nothing before it is given up, in
+                         seconds or as in 2m30s; else 2 minutes
 
 Questions are answered with yes by variables that are set to something other than no:
 
@@ -68,8 +70,8 @@ Questions are answered with yes by variables that are set to something other tha
   GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING           repair a repository
   GARRET_ROLLBACK_I_KNOW_WHAT_I_AM_DOING        bring an earlier state of a repository back
 
-Apart from GARRET_REPO, GARRET_NEW_PASSPHRASE, GARRET_RSH and GARRET_REMOTE_PATH, each also goes by the name that begins
-with ATTIC_.`,
+Apart from GARRET_REPO, GARRET_NEW_PASSPHRASE, GARRET_RSH, GARRET_REMOTE_PATH and GARRET_SILENCE, each also goes by the name
+that begins with ATTIC_.`,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"garret/internal/location"
 	"garret/internal/rpc"
@@ -71,12 +72,16 @@ func (a *app) openAt(ctx context.Context, loc location.Location, to opening, o *
 
 // dial opens a repository on another machine.
 func (a *app) dial(ctx context.Context, loc location.Location, to opening, o *repository.Options) (store, error) {
+	silence, err := serverSilence()
+	if err != nil {
+		return nil, err
+	}
 	c, err := rpc.Dial(ctx, rpc.Remote{
 		Location: loc,
 		RSH:      strings.Fields(os.Getenv("GARRET_RSH")),
 		Path:     a.remotePath(),
 		Message:  func(line string) { a.ui.Printf("%s", line) },
-	}, rpc.ClientOptions{Create: to == toCreate, Exclusive: o.Exclusive, LockWait: o.LockWait})
+	}, rpc.ClientOptions{Create: to == toCreate, Exclusive: o.Exclusive, LockWait: o.LockWait, Silence: silence})
 	if err != nil {
 		return nil, a.aboutServer(loc, err)
 	}
@@ -100,6 +105,21 @@ func (a *app) aboutServer(loc location.Location, err error) error {
 		return err
 	}
 	return fmt.Errorf("repository %q: %w", loc.Repository(), err)
+}
+
+// serverSilence returns how long a server may say nothing; 0: as long as it is by default.
+func serverSilence() (d time.Duration, err error) {
+	text := os.Getenv("GARRET_SILENCE")
+	if text == "" {
+		return 0, nil
+	}
+	if err := newSeconds(&d, 0).Set(text); err != nil {
+		return 0, &usageError{"GARRET_SILENCE: " + err.Error()}
+	}
+	if d <= 0 {
+		return 0, &usageError{fmt.Sprintf("GARRET_SILENCE: %q is no time to wait; it should be more than 0", text)}
+	}
+	return d, nil
 }
 
 // remotePath returns what the program is called on the other machine.

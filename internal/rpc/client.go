@@ -28,7 +28,8 @@ type ClientOptions struct {
 	LockWait  time.Duration // see repository.Options; with version 1 the server waits as it likes
 	Version   int           // the latest to speak; 0: all that are known
 	// Silence is how long the server may say nothing while it is waited for, before the connection is taken to be broken;
-	// 0: two minutes. With version 1 it may be silent for as long as it likes.
+	// 0: two minutes. Before its first answer, while a person may have to type a password, it may be five times as long.
+	// With version 1 a server is silent for as long as its work takes, so there it has no limit.
 	Silence time.Duration
 }
 
@@ -56,6 +57,7 @@ type Client struct {
 	inFlight int              // bytes of these
 	nextID   uint64           // of a request
 	heard    time.Time        // when the server last said something
+	greeted  bool             // the version is settled; before, it is 1
 	broken   error            // why nothing more can be done
 	failed   error            // of a put or delete of this transaction that nobody waited for
 	over     chan struct{}    // closed when broken is set
@@ -98,12 +100,10 @@ func NewClient(
 	c.wake = sync.NewCond(&c.mu)
 	c.working.Go(func() { c.write(out) })
 	c.working.Go(func() { c.read(in) })
+	c.working.Go(c.watch)
 	if err := c.begin(ctx); err != nil {
 		c.Close()
 		return nil, err
-	}
-	if c.version > 1 {
-		c.working.Go(c.watch)
 	}
 	return c, nil
 }
@@ -121,7 +121,7 @@ func (c *Client) begin(ctx context.Context) error {
 		return fmt.Errorf("%w: the server speaks version %d, which is not known", ErrConnection, v)
 	}
 	c.mu.Lock()
-	c.version = v
+	c.version, c.greeted = v, true
 	c.mu.Unlock()
 	args := 2
 	if v > 1 {
@@ -169,7 +169,11 @@ func (c *Client) answered(method string, r *rawpack.Reader) error {
 }
 
 // Version returns which version of the protocol is spoken.
-func (c *Client) Version() int { return c.version }
+func (c *Client) Version() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.version
+}
 
 // ID returns the repository's id.
 func (c *Client) ID() repository.ID { return c.id }
@@ -244,6 +248,11 @@ func (c *Client) enqueue(ctx context.Context, a *call, method string, n int, arg
 		}
 		c.wake.Wait()
 	}
+	c.enqueueLocked(a, method, n, args)
+	return nil
+}
+
+func (c *Client) enqueueLocked(a *call, method string, n int, args func(b []byte) []byte) {
 	if c.calls == 0 {
 		c.heard = time.Now() // from now on it is waited for
 	}
@@ -264,7 +273,6 @@ func (c *Client) enqueue(ctx context.Context, a *call, method string, n int, arg
 		c.sent[s.id] = s
 	}
 	c.wake.Broadcast()
-	return nil
 }
 
 // maxBatch is how many bytes of arguments a batch has before it is ended: a server may have a limit not far above that
@@ -312,6 +320,9 @@ func (c *Client) endBatchLocked() {
 	b.body = nil
 }
 
+// errEnded is a connection that the other side has ended in order.
+var errEnded = errors.New("the server has ended it")
+
 // write writes requests until the conversation is over.
 func (c *Client) write(w io.Writer) {
 	var spare []byte
@@ -340,15 +351,21 @@ func (c *Client) write(w io.Writer) {
 
 // read reads responses until the conversation is over.
 func (c *Client) read(in io.Reader) {
-	frames := frameReader{r: in, limit: math.MaxInt32}
-	for {
+	frames := frameReader{r: in, limit: maxResponse}
+	for n := 0; ; n++ {
 		msg, err := frames.next()
 		if err == nil {
 			err = c.take(msg)
 		}
 		if err != nil {
 			if err == io.EOF {
-				err = errors.New("the server has ended it")
+				err = errEnded
+			} else {
+				c.abort()
+			}
+			if n == 0 && errors.Is(err, errNoMessage) {
+				err = fmt.Errorf("%q came instead of the server's greeting: nothing else may be printed there, such as by the "+
+					"shell's start-up files (~/.bashrc, ~/.profile)", frames.line())
 			}
 			c.fail(fmt.Errorf("%w: %w", ErrConnection, err))
 			return
@@ -414,6 +431,9 @@ func (c *Client) takeManyLocked(s *sent, r *rawpack.Reader) error {
 		var err error
 		switch {
 		case r.Nil():
+			if i == 0 { // or it could be asked for for ever
+				r.Failf("there is not one object in it")
+			}
 			err = errAgain
 		case r.NextIsRaw():
 			result = rawpack.NewReader(slices.Clone(r.Value()))
@@ -463,7 +483,7 @@ func (c *Client) takeNote(msg []byte) error {
 // watch ends the conversation when the server has been silent for too long, and lets it hear of us when there is
 // nothing else to say.
 func (c *Client) watch() {
-	t := time.NewTicker(min(heartbeat, c.o.Silence/4))
+	t := time.NewTicker(min(heartbeat, max(c.o.Silence/4, time.Millisecond)))
 	defer t.Stop()
 	for {
 		select {
@@ -472,16 +492,33 @@ func (c *Client) watch() {
 		case <-t.C:
 		}
 		c.mu.Lock()
-		idle, silent := c.calls == 0, time.Since(c.heard)
-		c.mu.Unlock()
+		limit, silent := c.o.Silence, time.Duration(0)
 		switch {
-		case idle:
-			c.enqueue(context.Background(), &call{done: make(chan struct{})}, methodPing, 0, nil)
-		case silent > c.o.Silence:
-			c.fail(fmt.Errorf("%w: the server has said nothing for %v", ErrConnection, silent.Round(time.Second)))
+		case c.broken != nil || c.greeted && c.version < 2:
+			c.mu.Unlock()
+			return
+		case c.calls == 0:
+			c.enqueueLocked(&call{done: make(chan struct{})}, methodPing, 0, nil)
+		default:
+			silent = time.Since(c.heard)
+		}
+		if !c.greeted {
+			limit *= 5
+		}
+		c.mu.Unlock()
+		if silent > limit {
+			c.fail(fmt.Errorf("%w: the server has said nothing for %v", ErrConnection, silent.Round(100*time.Millisecond)))
+			c.abort()
 			c.closer.Close() // for whoever reads or writes
 			return
 		}
+	}
+}
+
+// abort ends a server that speaks no sense, or not any more, and so would not end by itself.
+func (c *Client) abort() {
+	if p, ok := c.closer.(*process); ok {
+		p.kill()
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"garret/repository"
 )
 
@@ -126,7 +128,7 @@ func TestTheClientAsksAsAtticDoes(t *testing.T) {
 				limit = int(q.args.Int(0, 100))
 			}
 			var ids []repository.ID
-			if ids, err = c.List(ctx, limit, nil); len(ids) != answer.result.ArrayLen() {
+			if ids, err = c.list(ctx, limit, nil); len(ids) != answer.result.ArrayLen() {
 				t.Errorf("listed %v", ids)
 			}
 		case methodCommit:
@@ -391,4 +393,24 @@ func TestOnlyAllowedPathsAreOpened(t *testing.T) {
 			t.Errorf("create %q: %v", path, err)
 		}
 	}
+}
+
+// pipe returns both ends of a connection.
+func pipe(t *testing.T) (near, far net.Conn) {
+	near, far = net.Pipe()
+	t.Cleanup(func() {
+		near.Close()
+		far.Close()
+	})
+	return near, far
+}
+
+func compress(t *testing.T, data []byte) []byte {
+	t.Helper()
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer enc.Close()
+	return enc.EncodeAll(data, nil)
 }

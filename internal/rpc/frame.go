@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,12 @@ import (
 
 // errTooLong is the error about a message that is longer than it may be.
 var errTooLong = errors.New("a message is too long")
+
+// errNoMessage is the error about what is not even the beginning of a message.
+var errNoMessage = errors.New("it is no message of the protocol")
+
+// beginsMessage reports whether a message can begin with a byte: it is an array. No text begins so.
+func beginsMessage(lead byte) bool { return lead&0xf0 == 0x90 || lead == 0xdc || lead == 0xdd }
 
 // A frameReader reads messages from a stream. It holds no more than one message and what was read ahead, whatever
 // lengths the message states.
@@ -28,6 +35,9 @@ func (f *frameReader) next() ([]byte, error) {
 	var scan rawpack.Scanner
 	scanned := 0
 	for {
+		if f.buffered() && !beginsMessage(f.buf[f.start]) {
+			return nil, fmt.Errorf("malformed message: %w: %q", errNoMessage, f.line())
+		}
 		n, done, err := scan.Scan(f.buf[f.start+scanned:])
 		if err != nil {
 			return nil, fmt.Errorf("malformed message: byte %d: %w", scanned+n, err)
@@ -52,6 +62,15 @@ func (f *frameReader) next() ([]byte, error) {
 
 // buffered reports whether something has been read that no message has had yet.
 func (f *frameReader) buffered() bool { return f.start < len(f.buf) }
+
+// line returns the first line of what has been read and is no message, shortened.
+func (f *frameReader) line() []byte {
+	line := f.buf[f.start:min(len(f.buf), f.start+80)]
+	if i := bytes.IndexByte(line, '\n'); i > 0 {
+		line = line[:i]
+	}
+	return bytes.TrimRight(line, "\r")
+}
 
 // fill reads some more. The buffer grows with what has come, not with what is said to come.
 func (f *frameReader) fill() error {

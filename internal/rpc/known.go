@@ -100,6 +100,9 @@ func (c *Client) Follow(ctx context.Context, file string, warn func(error)) erro
 			if err != nil {
 				return err
 			}
+			if _, twice := k.sizes[id]; twice { // or it could go on for ever
+				return fmt.Errorf("%w: the server lists object %v twice", ErrConnection, id)
+			}
 			k.sizes[id] = unsized
 		}
 		c.known = k
@@ -114,7 +117,7 @@ func (c *Client) Follow(ctx context.Context, file string, warn func(error)) erro
 		since = repository.Mark{} // and all is told
 	}
 	for {
-		now, changed, err := c.changes(ctx, since, k)
+		now, changed, err := c.changes(ctx, since, k, want.Count)
 		if err != nil {
 			return err
 		}
@@ -147,8 +150,11 @@ func (c *Client) digest(ctx context.Context) (d repository.Digest, err error) {
 	return d, c.answered(methodDigest, r)
 }
 
-// changes takes into account what has changed since a state, and returns the state now and the number of changes.
-func (c *Client) changes(ctx context.Context, since repository.Mark, k *known) (now repository.Mark, n int, err error) {
+// changes takes into account what has changed since a state, and returns the state now and the number of changes. There
+// are count objects now.
+func (c *Client) changes(
+	ctx context.Context, since repository.Mark, k *known, count uint64,
+) (now repository.Mark, n int, err error) {
 	r, err := c.call(ctx, methodChanges, 3, func(b []byte) []byte {
 		b = rawpack.AppendUint(b, uint64(since.Transaction))
 		b = rawpack.AppendInt(b, since.Size)
@@ -170,6 +176,7 @@ func (c *Client) changes(ctx context.Context, since repository.Mark, k *known) (
 	if all || k.sizes == nil {
 		k.sizes = map[repository.ID]uint32{}
 	}
+	most := uint64(len(k.sizes)) + count
 	for {
 		r, err := c.call(ctx, methodNextChanges, 0, nil)
 		if err != nil {
@@ -180,7 +187,10 @@ func (c *Client) changes(ctx context.Context, since repository.Mark, k *known) (
 			return now, n, err
 		}
 		page, err := decompress(packed, changesPage*changeSize)
-		if err != nil || len(page)%changeSize != 0 {
+		if err == nil && (len(page) == 0 || len(page)%changeSize != 0) {
+			err = fmt.Errorf("it has %d bytes", len(page))
+		}
+		if err != nil {
 			err = fmt.Errorf("%w: a list of changes makes no sense: %w", ErrConnection, err)
 			c.fail(err)
 			return now, n, err
@@ -188,6 +198,11 @@ func (c *Client) changes(ctx context.Context, since repository.Mark, k *known) (
 		for ; len(page) > 0; page = page[changeSize:] {
 			k.set(repository.ID(page), binary.LittleEndian.Uint32(page[idSize:]))
 			n++
+		}
+		if uint64(len(k.sizes)) > most {
+			err := fmt.Errorf("%w: the server tells of more objects than it has", ErrConnection)
+			c.fail(err)
+			return now, n, err
 		}
 	}
 }

@@ -47,8 +47,12 @@ const (
 	methodCheck     = "check"
 )
 
-// maxOverhead is what a message may have beside one object.
-const maxOverhead = 64 << 10
+// Bounds of the length of a message, in bytes, which are far above what either side says: to a server, a batch that ends
+// with the largest of objects; to a client, an answer of maxAnswer that does so, a page of ids, or a report.
+const (
+	maxRequest  = repository.MaxObjectSize + maxBatch + 64<<10
+	maxResponse = 64 << 20
+)
 
 // A request is one that was read. Its arguments are a part of the message, and have not been looked at.
 type request struct {

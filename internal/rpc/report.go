@@ -1,12 +1,18 @@
 package rpc
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"garret/internal/rawpack"
 	"garret/repository"
 )
+
+// maxFindings is how many findings a report has: those of more than that much damage are too many to read, and there must
+// be a bound. The rest is counted.
+const maxFindings = 100_000
 
 // A check's options and report, as maps: what one side does not know, the other leaves out.
 
@@ -56,8 +62,13 @@ func appendReport(b []byte, p *repository.Report) []byte {
 	}
 	b = appendBool(rawpack.AppendRaw(b, "repaired"), p.Repaired)
 	b = appendBool(rawpack.AppendRaw(b, "partial"), p.Partial)
-	b = rawpack.AppendArrayHeader(rawpack.AppendRaw(b, "findings"), len(p.Findings))
-	for _, f := range p.Findings {
+	findings := p.Findings
+	if more := len(findings) - maxFindings; more > 0 {
+		findings = slices.Clone(findings[:maxFindings])
+		findings[maxFindings-1].Detail += fmt.Sprintf(" (and %d findings more)", more)
+	}
+	b = rawpack.AppendArrayHeader(rawpack.AppendRaw(b, "findings"), len(findings))
+	for _, f := range findings {
 		b = rawpack.AppendArrayHeader(b, 6)
 		b = rawpack.AppendRaw(b, string(f.Kind))
 		b = rawpack.AppendUint(b, uint64(f.Segment))
@@ -68,7 +79,7 @@ func appendReport(b []byte, p *repository.Report) []byte {
 		} else {
 			b = rawpack.AppendNil(b)
 		}
-		b = rawpack.AppendRaw(b, f.Detail)
+		b = rawpack.AppendRaw(b, f.Detail[:min(len(f.Detail), 512)])
 	}
 	return b
 }
@@ -95,7 +106,12 @@ func readReport(r *rawpack.Reader) *repository.Report {
 		case "partial":
 			p.Partial = readBool(r)
 		case "findings":
-			for range r.ArrayLen() {
+			n := r.ArrayLen()
+			if n > maxFindings {
+				r.Failf("it has %d findings", n)
+				return
+			}
+			for range n {
 				if f := readFinding(r); r.Err() == nil {
 					p.Findings = append(p.Findings, f)
 				}

@@ -34,8 +34,9 @@ type ServerOptions struct {
 	heartbeat time.Duration // how often the client is told that there is somebody; 0: a while
 }
 
-// Serve answers the requests that come from in until there are no more. A message that is none ends it with an error; so
-// does the end of the stream in the midst of one. What was not committed by then is rolled back.
+// Serve answers the requests that come from in until there are no more, or ctx is done, when a read of in may still be
+// under way. A message that is none ends it with an error; so does the end of the stream in the midst of one. What was not
+// committed by then is rolled back.
 func Serve(ctx context.Context, in io.Reader, out io.Writer, o ServerOptions) error {
 	if o.MaxObjectSize <= 0 || o.MaxObjectSize > repository.MaxObjectSize {
 		o.MaxObjectSize = repository.MaxObjectSize
@@ -48,11 +49,16 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer, o ServerOptions) er
 	}
 	s := &server{
 		o:       o,
-		in:      frameReader{r: in, limit: o.MaxObjectSize + maxOverhead},
 		out:     bufio.NewWriterSize(out, 64<<10),
 		version: 1,
 	}
+	ctx, s.cancel = context.WithCancelCause(ctx)
+	reading := newCanceledReader(ctx, in)
+	s.in = frameReader{r: reading, limit: maxRequest}
 	err := s.serve(ctx)
+	s.cancel(nil)
+	reading.close()
+	s.living.Wait()
 	s.endChanges()
 	if s.repo != nil {
 		err = errors.Join(err, s.repo.Close())
@@ -83,6 +89,8 @@ type server struct {
 	in      frameReader
 	buf     []byte // of the response at hand
 	version int
+	cancel  context.CancelCauseFunc // ends it
+	living  sync.WaitGroup          // what tells the client that there is somebody
 	repo    *repository.Repository
 	path    string // of repo, as the client gave it
 
@@ -137,7 +145,6 @@ type method struct {
 	args int
 	call func(s *server, ctx context.Context, b []byte, q *request) ([]byte, error)
 	open bool // a repository must be open
-	long bool // it may take long
 	v2   bool // version 1 does not have it
 }
 
@@ -148,28 +155,28 @@ var methods = map[string]method{
 	methodGet:       {args: 1, call: (*server).get, open: true},
 	methodPut:       {args: 2, call: (*server).put, open: true},
 	methodDelete:    {args: 1, call: (*server).delete, open: true},
-	methodCommit:    {args: 0, call: (*server).commit, open: true, long: true},
-	methodRollback:  {args: 0, call: (*server).rollback, open: true, long: true},
+	methodCommit:    {args: 0, call: (*server).commit, open: true},
+	methodRollback:  {args: 0, call: (*server).rollback, open: true},
 	methodList:      {args: 2, call: (*server).list, open: true},
 	methodLen:       {args: 0, call: (*server).len, open: true},
-	methodCheck:     {args: 1, call: (*server).check, open: true, long: true},
+	methodCheck:     {args: 1, call: (*server).check, open: true},
 
 	methodGetMany:     {args: 1, call: (*server).getMany, open: true, v2: true},
 	methodPutMany:     {args: 1, call: (*server).putMany, open: true, v2: true},
 	methodSizes:       {args: 1, call: (*server).sizes, open: true, v2: true},
-	methodDigest:      {args: 0, call: (*server).digest, open: true, v2: true, long: true},
-	methodChanges:     {args: 3, call: (*server).changes, open: true, v2: true, long: true},
+	methodDigest:      {args: 0, call: (*server).digest, open: true, v2: true},
+	methodChanges:     {args: 3, call: (*server).changes, open: true, v2: true},
 	methodNextChanges: {args: 0, call: (*server).nextChanges, open: true, v2: true},
 	methodReadFile:    {args: 1, call: (*server).readFile, open: true, v2: true},
 	methodWriteFile:   {args: 2, call: (*server).writeFile, open: true, v2: true},
-	methodCompact:     {args: 0, call: (*server).compact, open: true, v2: true, long: true},
-	methodDead:        {args: 0, call: (*server).dead, open: true, v2: true, long: true},
-	methodCheckStore:  {args: 1, call: (*server).checkStore, open: true, v2: true, long: true},
+	methodCompact:     {args: 0, call: (*server).compact, open: true, v2: true},
+	methodDead:        {args: 0, call: (*server).dead, open: true, v2: true},
+	methodCheckStore:  {args: 1, call: (*server).checkStore, open: true, v2: true},
 	methodPing:        {args: 0, call: (*server).ping, v2: true},
 }
 
 // open2 is how version 2 opens a repository.
-var open2 = method{args: 4, call: (*server).openRepository, long: true}
+var open2 = method{args: 4, call: (*server).openRepository}
 
 // errArguments is a request whose arguments make no sense: it ends the conversation.
 var errArguments = errors.New("malformed request")
@@ -196,12 +203,7 @@ func (s *server) answer(ctx context.Context, b []byte, q request) ([]byte, error
 		start := len(b)
 		args := *q.args
 		var done []byte
-		stop := func() {}
-		if m.long {
-			stop = s.alive(q.id)
-		}
 		done, err = m.call(s, ctx, beginResponse(b, q.id), &q)
-		stop()
 		if argErr := q.args.Err(); argErr != nil {
 			return nil, fmt.Errorf("%w: %s: %w", errArguments, q.method, argErr)
 		}
@@ -218,12 +220,16 @@ func (s *server) answer(ctx context.Context, b []byte, q request) ([]byte, error
 	return appendError(b, s.version, q.id, err, s.path, object), nil
 }
 
-func (s *server) negotiate(_ context.Context, b []byte, q *request) ([]byte, error) {
+func (s *server) negotiate(ctx context.Context, b []byte, q *request) ([]byte, error) {
 	v := q.args.Int(1, math.MaxInt32)
 	if q.args.Err() != nil {
 		return nil, nil
 	}
-	s.version = int(min(v, version))
+	before := s.version
+	s.version = int(max(min(v, version), int64(before))) // there is no way back
+	if s.version > 1 && before < 2 {
+		s.living.Go(func() { s.alive(ctx) })
+	}
 	return rawpack.AppendInt(b, int64(s.version)), nil
 }
 
@@ -361,8 +367,12 @@ func (s *server) putOne(ctx context.Context, id repository.ID, data []byte) erro
 		return fmt.Errorf("put %v: %w: %d bytes are more than %d", id, repository.ErrTooLarge, len(data), s.o.MaxObjectSize)
 	}
 	if s.o.AppendOnly && id != manifestID {
-		if has, err := s.repo.Has(ctx, id); err != nil || has {
-			return errors.Join(err, fmt.Errorf("replace %v: %w", id, ErrAppendOnly))
+		has, err := s.repo.Has(ctx, id)
+		if err != nil {
+			return err
+		}
+		if has {
+			return fmt.Errorf("replace %v: %w", id, ErrAppendOnly)
 		}
 	}
 	return s.repo.Put(ctx, id, data)
@@ -391,9 +401,10 @@ func (s *server) rollback(_ context.Context, b []byte, _ *request) ([]byte, erro
 }
 
 func (s *server) list(ctx context.Context, b []byte, q *request) ([]byte, error) {
-	limit := 0
+	limit, none := 0, false
 	if !q.args.Nil() {
 		limit = int(q.args.Int(0, math.MaxInt32))
+		none = limit == 0
 	}
 	var marker *repository.ID
 	if !q.args.Nil() {
@@ -402,6 +413,9 @@ func (s *server) list(ctx context.Context, b []byte, q *request) ([]byte, error)
 	}
 	if q.args.Err() != nil {
 		return nil, nil
+	}
+	if none {
+		return rawpack.AppendArrayHeader(b, 0), nil
 	}
 	ids, err := s.repo.List(ctx, limit, marker)
 	if err != nil {

@@ -1,7 +1,7 @@
 package rpc
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +66,9 @@ type process struct {
 	stdin  io.WriteCloser
 	stdout io.ReadCloser
 
-	saying sync.WaitGroup
+	grace time.Duration // how long it may take to end
+
+	stderr lines
 	once   sync.Once
 	ended  chan struct{} // closed when it has ended
 	err    error         // why, then
@@ -76,7 +78,7 @@ func startProcess(args []string, message func(line string)) (*process, error) {
 	// A person's Ctrl-C is for us, who still need the connection to end in order. The command must stay in the terminal's
 	// foreground all the same, where it can ask for a password.
 	cmd := exec.Command("/bin/sh", append([]string{"-c", `trap "" INT; exec "$@"`, "sh"}, args...)...)
-	p := &process{name: args[0], cmd: cmd, ended: make(chan struct{})}
+	p := &process{name: args[0], cmd: cmd, grace: 10 * time.Second, ended: make(chan struct{})}
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -84,23 +86,59 @@ func startProcess(args []string, message func(line string)) (*process, error) {
 	if p.stdout, err = p.cmd.StdoutPipe(); err != nil {
 		return nil, err
 	}
-	stderr, err := p.cmd.StderrPipe()
-	if err != nil {
-		return nil, err
-	}
+	p.stderr.tell = message
+	cmd.Stderr = &p.stderr
+	// Something that it leaves behind may have the stream open for ever, such as the master of a shared connection.
+	cmd.WaitDelay = time.Second
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", args[0], err)
 	}
-	p.saying.Go(func() {
-		lines := bufio.NewScanner(stderr)
-		for lines.Scan() {
-			if message != nil {
-				message(strings.TrimRight(lines.Text(), "\r"))
-			}
-		}
-		io.Copy(io.Discard, stderr) // a line that is too long
-	})
 	return p, nil
+}
+
+// lines tells of what is written to it line by line, and of a long line in parts.
+type lines struct {
+	tell func(line string) // nil: nobody
+
+	mu   sync.Mutex
+	rest []byte
+}
+
+const maxLine = 4096
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rest = append(l.rest, b...)
+	for {
+		i := bytes.IndexByte(l.rest, '\n')
+		switch {
+		case i >= 0 && i <= maxLine:
+			l.sayLocked(l.rest[:i])
+			l.rest = l.rest[i+1:]
+		case len(l.rest) > maxLine:
+			l.sayLocked(l.rest[:maxLine])
+			l.rest = l.rest[maxLine:]
+		default:
+			return len(b), nil
+		}
+	}
+}
+
+// end tells of the rest, which has no end of line.
+func (l *lines) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.rest) > 0 {
+		l.sayLocked(l.rest)
+		l.rest = nil
+	}
+}
+
+func (l *lines) sayLocked(line []byte) {
+	if l.tell != nil {
+		l.tell(strings.TrimRight(string(line), "\r"))
+	}
 }
 
 // Read implements io.Reader.
@@ -118,8 +156,8 @@ func (p *process) Read(b []byte) (int, error) {
 func (p *process) Write(b []byte) (int, error) {
 	n, err := p.stdin.Write(b)
 	if err != nil {
-		if wait := p.wait(); wait != nil {
-			return n, wait
+		if err = p.wait(); err == nil {
+			err = errEnded
 		}
 	}
 	return n, err
@@ -128,10 +166,11 @@ func (p *process) Write(b []byte) (int, error) {
 // wait returns how the process ended, which it is about to.
 func (p *process) wait() error {
 	p.once.Do(func() {
-		timer := time.AfterFunc(10*time.Second, p.kill)
+		timer := time.AfterFunc(p.grace, p.kill)
 		defer timer.Stop()
-		p.saying.Wait()
-		if err := p.cmd.Wait(); err != nil {
+		err := p.cmd.Wait()
+		p.stderr.end()
+		if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 			p.err = fmt.Errorf("%s has ended with %w", p.name, err)
 		}
 		close(p.ended)

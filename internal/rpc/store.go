@@ -123,6 +123,9 @@ func (c *Client) Commit(ctx context.Context) error {
 	}
 	_, err := c.call(ctx, methodCommit, 0, nil)
 	var remote *RemoteError
+	if errors.Is(err, ErrConnection) {
+		return fmt.Errorf("commit: %w; whether it was still done is not known", err)
+	}
 	if err != nil && (c.version < 2 || !errors.As(err, &remote)) {
 		return fmt.Errorf("commit: %w", err)
 	}
@@ -154,6 +157,23 @@ func (c *Client) Len(ctx context.Context) (int, error) {
 // List returns the ids of at most limit objects, or of all if limit is not positive, that come behind marker, or from the
 // beginning if marker is nil.
 func (c *Client) List(ctx context.Context, limit int, marker *repository.ID) ([]repository.ID, error) {
+	var all []repository.ID
+	for {
+		page := listPage
+		if limit > 0 {
+			page = min(page, limit-len(all))
+		}
+		ids, err := c.list(ctx, page, marker)
+		all = append(all, ids...)
+		if err != nil || len(ids) < page || len(all) == limit {
+			return all, err
+		}
+		marker = &ids[len(ids)-1]
+	}
+}
+
+// list asks for ids once.
+func (c *Client) list(ctx context.Context, limit int, marker *repository.ID) ([]repository.ID, error) {
 	r, err := c.call(ctx, methodList, 2, func(b []byte) []byte {
 		if limit > 0 {
 			b = rawpack.AppendInt(b, int64(limit))
@@ -169,6 +189,9 @@ func (c *Client) List(ctx context.Context, limit int, marker *repository.ID) ([]
 		return nil, err
 	}
 	n := r.ArrayLen()
+	if limit > 0 && n > limit {
+		r.Failf("%d ids are the answer to a question for %d", n, limit)
+	}
 	ids := make([]repository.ID, 0, min(n, r.Len()/(1+idSize)))
 	for range n {
 		id := readID(r)
@@ -180,7 +203,7 @@ func (c *Client) List(ctx context.Context, limit int, marker *repository.ID) ([]
 	return ids, c.answered(methodList, r)
 }
 
-// listPage is how many ids All asks for at a time. Attic's does as many.
+// listPage is how many ids are asked for at a time. Attic's does as many.
 const listPage = 10000
 
 // All returns the ids of all objects.
@@ -188,7 +211,7 @@ func (c *Client) All(ctx context.Context) iter.Seq2[repository.ID, error] {
 	return func(yield func(repository.ID, error) bool) {
 		var marker *repository.ID
 		for {
-			ids, err := c.List(ctx, listPage, marker)
+			ids, err := c.list(ctx, listPage, marker)
 			if err != nil {
 				yield(repository.ID{}, err)
 				return

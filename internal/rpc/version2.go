@@ -11,7 +11,6 @@ import (
 	"iter"
 	"math"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -21,7 +20,8 @@ import (
 )
 
 // The methods of version 2, which two garrets speak. Ids are put together to one raw, 32 bytes each. What can take long
-// is accompanied by notes, which are no answers: [2, id of the request, kind, number, number].
+// is accompanied by notes, which are no answers: [2, id of the request, kind, number, number]. A server says every 15
+// seconds that it is alive, in a note about request 0.
 //
 //	open(path, create, exclusive, milliseconds to wait for the lock)
 //	                          [the id of the repository, whether it is append-only, whether it is read-only]
@@ -31,7 +31,8 @@ import (
 //	digest()                  [count, low, high]
 //	changes(transaction, size, tail)
 //	                          [transaction, size, tail, all], see repository.Changes; what has changed is then asked for with
-//	next_changes()            zstd of: ids and their sizes, as sizes has them; nothing at the end
+//	next_changes()            zstd of: ids and their sizes, as sizes has them, but 0xfffffffe of what is there and damaged;
+//	                          nothing at the end
 //	read_file(name)           a named file of the repository, nil if there is none
 //	write_file(name, data)    nil
 //	compact()                 how many bytes have become free
@@ -199,7 +200,7 @@ func (s *server) endChanges() {
 // changesPage is how many changes are told of at a time.
 const changesPage = 50_000
 
-func (s *server) nextChanges(_ context.Context, b []byte, _ *request) ([]byte, error) {
+func (s *server) nextChanges(ctx context.Context, b []byte, _ *request) ([]byte, error) {
 	if s.nextChange == nil {
 		return nil, errors.New("no changes were asked for")
 	}
@@ -213,9 +214,16 @@ func (s *server) nextChanges(_ context.Context, b []byte, _ *request) ([]byte, e
 			return nil, err
 		}
 		page = append(page, c.ID[:]...)
-		size := uint32(none)
-		if c.Size >= 0 {
-			size = uint32(c.Size)
+		size := uint32(c.Size)
+		if c.Size < 0 { // there is none, or it is damaged
+			switch has, err := s.repo.Has(ctx, c.ID); {
+			case err != nil:
+				return nil, err
+			case has:
+				size = unsized
+			default:
+				size = none
+			}
 		}
 		page = binary.LittleEndian.AppendUint32(page, size)
 	}
@@ -274,32 +282,22 @@ func (s *server) ping(_ context.Context, b []byte, _ *request) ([]byte, error) {
 	return rawpack.AppendNil(b), nil
 }
 
-// alive sends a note now and then until stop is called, so that the client knows that there is somebody.
-func (s *server) alive(id uint64) (stop func()) {
-	if s.version < 2 {
-		return func() {}
-	}
-	done := make(chan struct{})
-	var running sync.WaitGroup
-	running.Go(func() {
-		t := time.NewTicker(s.o.heartbeat)
-		defer t.Stop()
-		for {
-			select {
-			case <-t.C:
-				s.note(id, noteAlive, 0, 0)
-			case <-done:
-				return
-			}
+// alive sends a note now and then, so that the client knows that there is somebody, whatever takes long: the server's
+// work, or the client's own requests on their way over a slow line. When the client is gone it ends what is being done.
+func (s *server) alive(ctx context.Context) {
+	t := time.NewTicker(s.o.heartbeat)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			s.note(0, noteAlive, 0, 0)
+		case <-ctx.Done():
+			return
 		}
-	})
-	return func() {
-		close(done)
-		running.Wait()
 	}
 }
 
-// note sends a note at once. That it could not be sent is found out with the answer.
+// note sends a note at once.
 func (s *server) note(id uint64, kind, a, b int64) {
 	msg := rawpack.AppendArrayHeader(nil, 5)
 	msg = rawpack.AppendInt(msg, noteType)
@@ -309,8 +307,10 @@ func (s *server) note(id uint64, kind, a, b int64) {
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.out.Write(msg)
-	s.out.Flush()
+	s.out.Write(msg) // an error stays
+	if err := s.out.Flush(); err != nil {
+		s.cancel(fmt.Errorf("the client is gone: %w", err))
+	}
 }
 
 // nonceFile is the named file that is written by whoever stores something, see envelope.
