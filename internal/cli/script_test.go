@@ -33,6 +33,7 @@ func TestMain(m *testing.M) {
 			}
 			os.Exit(Main())
 		},
+		"faulty-connection": faultyConnection,
 	})
 }
 

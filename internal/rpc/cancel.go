@@ -23,6 +23,9 @@ func newCanceledReader(ctx context.Context, r io.Reader) *canceledReader {
 	go func() {
 		for p := range c.asks {
 			n, err := r.Read(p)
+			if err != io.EOF {
+				err = brokenClient(err)
+			}
 			c.gets <- got{n, err}
 		}
 	}()

@@ -30,7 +30,7 @@ type frameReader struct {
 const readSize = 256 << 10
 
 // next returns the next message, which is valid until the next call. At the end of the stream it returns io.EOF, and in
-// the midst of a message io.ErrUnexpectedEOF.
+// the midst of a message an error that matches io.ErrUnexpectedEOF.
 func (f *frameReader) next() ([]byte, error) {
 	var scan rawpack.Scanner
 	scanned := 0
@@ -53,7 +53,7 @@ func (f *frameReader) next() ([]byte, error) {
 		}
 		if err := f.fill(); err != nil {
 			if err == io.EOF && len(f.buf) > f.start {
-				err = io.ErrUnexpectedEOF
+				err = fmt.Errorf("the connection ended in the midst of a message: %w", io.ErrUnexpectedEOF)
 			}
 			return nil, err
 		}

@@ -105,7 +105,7 @@ func (s *server) serve(ctx context.Context) error {
 	for {
 		msg, err := s.in.next()
 		if err == io.EOF {
-			return s.out.Flush()
+			return brokenClient(s.out.Flush())
 		}
 		if err != nil {
 			return err
@@ -117,7 +117,7 @@ func (s *server) serve(ctx context.Context) error {
 		if s.buf, err = s.answer(ctx, s.buf[:0], q); err != nil {
 			return err
 		}
-		if err := s.send(s.buf); err != nil {
+		if err := brokenClient(s.send(s.buf)); err != nil {
 			return err
 		}
 		if cap(s.buf) > 1<<20 {
@@ -127,6 +127,14 @@ func (s *server) serve(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// brokenClient says what an error of the connection is about: a client shows what the server says beside its own messages.
+func brokenClient(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the connection to the client broke: %w", err)
 }
 
 // send sends a response, at once if no request waits that can be answered with it.

@@ -83,8 +83,8 @@ func TestAServerThatNeverGreetsIsGivenUp(t *testing.T) {
 func TestCloseDoesNotWaitForEver(t *testing.T) {
 	for _, script := range []string{
 		`exec sleep 1000`,                     // heeds no end of input
-		`sleep 4 & wait`,                     // what it started has all streams open still
-		`sleep 4 >/dev/null & exit 0`,        // and after it has ended: its standard error
+		`sleep 4 & wait`,                      // what it started has all streams open still
+		`sleep 4 >/dev/null & exit 0`,         // and after it has ended: its standard error
 		`trap "" TERM HUP; exec sleep 1000`,   // nor signals
 		`exec >/dev/null; exec sleep 1000`,    // has said goodbye
 		`exec </dev/null; exec sleep 1000`,    // and does not listen

@@ -309,7 +309,7 @@ func (s *server) note(id uint64, kind, a, b int64) {
 	defer s.writing.Unlock()
 	s.out.Write(msg) // an error stays
 	if err := s.out.Flush(); err != nil {
-		s.cancel(fmt.Errorf("the client is gone: %w", err))
+		s.cancel(brokenClient(err))
 	}
 }
 
