@@ -439,10 +439,13 @@ func (c *Client) takeManyLocked(s *sent, r *rawpack.Reader) error {
 			result = rawpack.NewReader(slices.Clone(r.Value()))
 		default:
 			e := rawpack.NewReader(r.Value())
-			if n := e.ArrayLen(); n != 2 {
+			if n := e.ArrayLen(); n != 2 && r.Err() == nil {
 				r.Failf("an error has %d parts", n)
 			}
-			name, text := e.Text(), e.Text()
+			name, text := readErrorName(e), shortened(e.Raw())
+			if e.Err() != nil {
+				r.Failf("an error: %w", e.Err())
+			}
 			err = newRemoteError(c.version, s.method, name, text)
 		}
 		if r.Err() != nil {

@@ -414,3 +414,111 @@ func compress(t *testing.T, data []byte) []byte {
 	defer enc.Close()
 	return enc.EncodeAll(data, nil)
 }
+
+// The client opens as Attic's does in every recorded conversation, and knows the errors that were the answers.
+func TestTheClientUnderstandsHowAtticOpens(t *testing.T) {
+	g := readGolden(t)
+	opened, refused := 0, 0
+	for _, session := range g.Sessions {
+		for i, recorded := range session.Calls {
+			if recorded.Method != methodOpen {
+				continue
+			}
+			// As the second message of a conversation. The id is the third byte.
+			request, response := unhex(t, recorded.RequestHex), unhex(t, recorded.ResponseHex)
+			request[2], response[2] = 2, 2
+			q, err := parseRequest(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			path, create := q.args.Text(), readBool(q.args)
+			s := &atticServer{
+				t:         t,
+				requests:  [][]byte{unhex(t, session.Calls[0].RequestHex), request},
+				responses: [][]byte{unhex(t, session.Calls[0].ResponseHex), response},
+			}
+			near, far := pipe(t)
+			var serving sync.WaitGroup
+			serving.Go(func() { s.run(far) })
+			c, err := NewClient(t.Context(), near, near, near, path, ClientOptions{Create: create, Version: 1})
+			answer, parseErr := parseResponse(response)
+			if parseErr != nil {
+				t.Fatal(parseErr)
+			}
+			var want error
+			for _, e := range errorNames {
+				if e.name == answer.err {
+					want = e.err
+				}
+			}
+			if answer.err == "" {
+				opened++
+				if err != nil || c.ID() != repository.ID(unhex(t, g.RepositoryID)) {
+					t.Errorf("%s, %d: %v", session.Name, i, err)
+				}
+			} else {
+				refused++
+				if want == nil || !errors.Is(err, want) {
+					t.Errorf("%s, %d: %v, want %s", session.Name, i, err, answer.err)
+				}
+			}
+			if c != nil {
+				c.Close()
+			}
+			serving.Wait()
+		}
+	}
+	if opened < 2 || refused < 3 {
+		t.Errorf("%d were opened, %d refused", opened, refused)
+	}
+}
+
+// Folders that are allowed are compared as folders, however they are written.
+func TestFoldersThatAreAllowed(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", dir)
+	for _, name := range []string{"a/b/c", "a/bc", "x"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(
+		os.Symlink(dir+"/a/b", dir+"/link"), os.Symlink(dir+"/x", dir+"/a/b/out"),
+		os.Symlink(dir+"/nowhere", dir+"/a/b/dangling"), os.Symlink("loop", dir+"/a/b/loop"),
+		os.WriteFile(dir+"/a/b/file", nil, 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, allowed := range []string{"/a/b", "/a/b/", "/link", "/a/../a//b/.", "~/a/b", "a/b", "/nowhere and b"} {
+		var dirs []string
+		switch allowed[0] {
+		case '~', 'a':
+			dirs = []string{allowed}
+		default:
+			dirs = []string{dir + allowed}
+		}
+		if allowed == "/nowhere and b" {
+			dirs = []string{dir + "/not/there", dir + "/a/b"}
+		}
+		s := &server{o: ServerOptions{RestrictTo: dirs}}
+		for path, want := range map[string]bool{
+			"/a/b": true, "/a/b/c": true, "/a/b/c/": true, "/a/b/new/er": true, "/link/c": true, "/a/b/../b/c": true,
+			"/a": false, "/a/bc": false, "/a/b/../bc": false, "/a/b/out": false, "/a/b/out/new": false,
+			"/a/b/dangling": false, "/a/b/dangling/x": false, "/a/b/loop": false, "/a/b/file/x": false,
+			"/a/b/new/../../../x": false, "": false, "/..": false,
+		} {
+			got, err := s.admit(dir + path)
+			if want != (err == nil) || want && got != filepath.Clean(got) {
+				t.Errorf("%v, %q: %q, %v", dirs, path, got, err)
+			}
+		}
+	}
+	s := &server{o: ServerOptions{RestrictTo: []string{"/"}}}
+	if got, err := s.admit(dir + "/link/c"); err != nil || got != dir+"/a/b/c" {
+		t.Errorf("%q, %v", got, err)
+	}
+}

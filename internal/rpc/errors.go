@@ -114,11 +114,20 @@ func newRemoteError(v int, method, name, text string) *RemoteError {
 	return e
 }
 
+// shortened returns a text that the server has chosen, which a person is to read.
+func shortened(text []byte) string {
+	const most = 8 << 10 // two paths and some words
+	if len(text) > most {
+		return string(text[:most]) + "..."
+	}
+	return string(text)
+}
+
 // remoteError returns the error that a response tells of. What it has for arguments depends on the error and on the
 // server.
 func remoteError(v int, method string, p response) error {
 	var texts []string
-	for range p.result.ArrayLen() {
+	for range min(p.result.ArrayLen(), 16) {
 		arg := rawpack.NewReader(p.result.Value())
 		if !arg.NextIsRaw() || len(texts) == 4 {
 			continue
@@ -127,8 +136,8 @@ func remoteError(v int, method string, p response) error {
 		switch {
 		case len(text) == idSize && p.err == "ObjectNotFound":
 			texts = append(texts, fmt.Sprintf("%x", text))
-		case len(text) <= 4096:
-			texts = append(texts, string(text))
+		default:
+			texts = append(texts, shortened(text))
 		}
 	}
 	return newRemoteError(v, method, p.err, strings.Join(texts, ", "))

@@ -133,10 +133,7 @@ func parseResponse(msg []byte) (response, error) {
 	}
 	p := response{id: r.Uint(math.MaxUint64)}
 	if !r.Nil() {
-		p.err = string(r.Raw())
-		if p.err == "" {
-			r.Failf("it tells of an error without a name")
-		}
+		p.err = readErrorName(r)
 	}
 	p.result = rawpack.NewReader(r.Value())
 	r.End()
@@ -144,6 +141,16 @@ func parseResponse(msg []byte) (response, error) {
 		return p, fmt.Errorf("malformed response: %w", err)
 	}
 	return p, nil
+}
+
+// readErrorName reads the name of an error, which is that of a class.
+func readErrorName(r *rawpack.Reader) string {
+	name := r.Raw()
+	if r.Err() == nil && (len(name) == 0 || len(name) > 100) {
+		r.Failf("the name of an error has %d bytes", len(name))
+		return ""
+	}
+	return string(name)
 }
 
 // readID reads the id of an object.
