@@ -152,7 +152,9 @@ func TestCheckpointsLeaveNothingBehind(t *testing.T) {
 			checkpoints := map[string]int{}
 			o.Checkpoint = time.Millisecond
 			o.Checkpointed = func(name string) {
-				checkpoints[name]++
+				if checkpoints[name]++; checkpoints[name] > 5 && checkpoints[name]%50 != 0 {
+					return // to look at each takes longer than to make it
+				}
 				cat := newCatalog(t, checked, key)
 				_, err := fsck.Archives(t.Context(), checked, cat, func(f fsck.Finding) {
 					if f.Kind != fsck.Orphans { // the chunks of files that are not in the archive yet

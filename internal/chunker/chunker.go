@@ -158,7 +158,12 @@ func (c *Chunker) fill(pos int) (int, bool) {
 	return pos, c.end-pos > c.window
 }
 
+// The three loops below read nothing but the Chunker's own buffer and tables, every byte of every file: the race detector
+// would find nothing in them and take most of its time there.
+
 // hash returns the hash of a window.
+//
+//go:norace
 func (c *Chunker) hash(w []byte) uint32 {
 	var sum uint32
 	for _, b := range w {
@@ -168,6 +173,8 @@ func (c *Chunker) hash(w []byte) uint32 {
 }
 
 // roll moves the window past the bytes of out, while as many bytes of in enter it.
+//
+//go:norace
 func (c *Chunker) roll(sum uint32, out, in []byte) uint32 {
 	in = in[:len(out)]
 	for i, b := range out {
@@ -178,6 +185,8 @@ func (c *Chunker) roll(sum uint32, out, in []byte) uint32 {
 
 // search is roll, but stops where the hash has all bits of the mask zero. It returns the hash and the number of bytes that
 // the window was moved, which is at least 1 if out is not empty.
+//
+//go:norace
 func (c *Chunker) search(sum uint32, out, in []byte) (uint32, int) {
 	in = in[:len(out)]
 	mask := c.mask
