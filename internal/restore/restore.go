@@ -44,7 +44,7 @@ const DamagedSuffix = ".damaged"
 // Options say what to restore, and where.
 type Options struct {
 	Target string                 // an existing directory
-	Match  func(path string) bool // which items; nil: all
+	Match  func(path string) bool // which items; nil: all. Called by one goroutine at a time, more than once for a path
 	// Strip is how many names are cut off at the beginning of each path. What has no more than these is left out.
 	Strip int
 	// NumericOwner gives files to the numbers in the archive, whoever has them here; else names come first.
@@ -173,6 +173,8 @@ type run struct {
 	dirs  waiting // whose metadata is due
 	links waiting
 
+	matching sync.Mutex // held while Match is called
+
 	mu     sync.Mutex
 	stats  Stats
 	broken map[string]bool // paths of files that are not there as a whole
@@ -211,6 +213,8 @@ func (r *run) place(path string) string {
 
 // wanted reports whether an item is restored.
 func (r *run) wanted(path string) bool {
+	r.matching.Lock()
+	defer r.matching.Unlock()
 	return (r.Match == nil || r.Match(path)) && (r.Strip == 0 || r.place(path) != "")
 }
 
