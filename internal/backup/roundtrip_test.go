@@ -537,7 +537,7 @@ func TestADamagedFileDoesNotLookWhole(t *testing.T) {
 	if len(warnings) != 2 || stats.Files != 1 {
 		t.Errorf("stats %+v, warnings %v", *stats, warnings)
 	}
-	var damage *restore.DamageError
+	var damage *catalog.DamageError
 	if !errors.As(warnings["big"], &damage) || damage.Offset != int64(from) || damage.Size != int64(to-from) {
 		t.Errorf("warning %v", warnings["big"])
 	}

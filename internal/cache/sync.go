@@ -71,7 +71,7 @@ type reader struct {
 
 // isDamage reports whether an error says that something is not there or not sound. Any other may be over the next time.
 func isDamage(err error) bool {
-	return errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity) || errors.Is(err, repository.ErrInvalid)
+	return catalog.Lost(err) || errors.Is(err, repository.ErrInvalid)
 }
 
 func (r *reader) read(ctx context.Context, e catalog.Entry) error {

@@ -228,8 +228,7 @@ func (c *Catalog) Items(ctx context.Context, a *archive.Archive) iter.Seq2[*arch
 			i++
 			if err != nil {
 				err = fmt.Errorf("read the items of archive %q, chunk %d of %d: %w", a.Name, i, len(a.Items), err)
-				lost := errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity)
-				if !yield(nil, err) || !lost {
+				if !yield(nil, err) || !Lost(err) {
 					return
 				}
 				dec.Skip()

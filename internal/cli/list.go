@@ -19,7 +19,6 @@ import (
 	"garret/internal/archive"
 	"garret/internal/catalog"
 	"garret/internal/fsmeta"
-	"garret/repository"
 )
 
 func (a *app) listCommand() *cobra.Command {
@@ -103,7 +102,7 @@ func (a *app) listItems(ctx context.Context, out *bufio.Writer, s *session, sel 
 	match := sel.match()
 	warned := false
 	for it, err := range s.cat.Items(ctx, rec) {
-		if errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity) {
+		if catalog.Lost(err) {
 			warned = true
 			a.warn("", fmt.Errorf("some files are lost: %w", err))
 			continue

@@ -8,7 +8,6 @@ package diff
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -119,7 +118,7 @@ func (d *differ) items(ctx context.Context, side int) iter.Seq2[*archive.Item, e
 	return func(yield func(*archive.Item, error) bool) {
 		gaps := 0
 		for it, err := range d.catalog.Items(ctx, d.archives[side]) {
-			if lost(err) {
+			if catalog.Lost(err) {
 				if gaps++; gaps > d.told[side] {
 					d.told[side] = gaps
 					d.Warn(err)
@@ -131,10 +130,6 @@ func (d *differ) items(ctx context.Context, side int) iter.Seq2[*archive.Item, e
 			}
 		}
 	}
-}
-
-func lost(err error) bool {
-	return errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity)
 }
 
 // merge compares archives whose items are in the order of paths, each path once. It reports whether they are; if not, what
@@ -398,7 +393,7 @@ func (d *differ) find(ctx context.Context, a *archive.Archive, chunks map[string
 		return nil
 	}
 	for it, err := range d.catalog.Items(ctx, a) {
-		if lost(err) {
+		if catalog.Lost(err) {
 			continue // which has been told
 		}
 		if err != nil {

@@ -72,7 +72,7 @@ func Versions(ctx context.Context, cat *catalog.Catalog, names []string, o Optio
 			err = f.archive(ctx, a)
 		}
 		switch {
-		case errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity):
+		case catalog.Lost(err):
 			f.Warn(err)
 		case err != nil:
 			return nil, err

@@ -295,11 +295,6 @@ func (c *Check) find(f Finding) {
 	c.Report(f)
 }
 
-// isLoss reports whether an error says that an object is lost, and not that the store could not be asked.
-func isLoss(err error) bool {
-	return errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity)
-}
-
 // isLate reports whether a check that is done in parts has had its time.
 func (c *Check) isLate() bool { return !c.Until.IsZero() && !time.Now().Before(c.Until) }
 
@@ -331,7 +326,7 @@ func (c *Check) note(id repository.ID, err error) error {
 	switch {
 	case errors.As(err, &wrong):
 		c.objects.mark(id, damaged|wanted)
-	case err != nil && isLoss(err):
+	case err != nil && catalog.Lost(err):
 		c.objects.mark(id, gone)
 		c.report.StoreDamaged = true
 	}
@@ -356,7 +351,7 @@ func (c *Check) open(ctx context.Context, id repository.ID) (data, env []byte, e
 			return nil, nil, context.Cause(ctx)
 		}
 		if env, err = c.store.Get(ctx, id); err != nil {
-			if !isLoss(err) {
+			if !catalog.Lost(err) {
 				return nil, nil, fmt.Errorf("read object %v: %w", id, err)
 			}
 			continue

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"garret/internal/archive"
+	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/repository"
 )
@@ -32,7 +33,7 @@ func Samples(ctx context.Context, store Store) ([][]byte, error) {
 		}
 		env, err := store.Get(ctx, id)
 		if err != nil {
-			if isLoss(err) {
+			if catalog.Lost(err) {
 				continue
 			}
 			return nil, fmt.Errorf("read object %v: %w", id, err)

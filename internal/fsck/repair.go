@@ -233,7 +233,7 @@ func (c *Check) add(ctx context.Context, data []byte) (archive.Chunk, error) {
 			c.added[chunk.ID] = chunk.CSize
 			return chunk, nil
 		}
-		if !isLoss(err) {
+		if !catalog.Lost(err) {
 			return chunk, err
 		}
 	}

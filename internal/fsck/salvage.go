@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"garret/internal/archive"
+	"garret/internal/catalog"
 	"garret/repository"
 )
 
@@ -35,7 +36,7 @@ func (c *Check) salvage(ctx context.Context) error {
 		data, env, err := c.open(ctx, c.objects.ids[i])
 		s.bytes.Add(int64(len(env)))
 		if err != nil {
-			if isLoss(err) {
+			if catalog.Lost(err) {
 				return nil // orphans tells what it is
 			}
 			return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"garret/internal/archive"
+	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/repository"
 )
@@ -109,7 +110,7 @@ func (c *Check) verify(ctx context.Context, search bool) error {
 		case errors.As(err, &wrong):
 			c.objects.marks[i] |= damaged
 			return nil
-		case err != nil && isLoss(err):
+		case err != nil && catalog.Lost(err):
 			c.objects.marks[i] |= gone
 			mu.Lock()
 			c.report.StoreDamaged = true
@@ -198,7 +199,7 @@ func (c *Check) orphans(ctx context.Context) error {
 		case err == nil:
 			count.Add(1)
 			bytes.Add(int64(len(env)))
-		case isLoss(err):
+		case catalog.Lost(err):
 			c.objects.marks[i] |= foreign
 			others.Add(1)
 		default:

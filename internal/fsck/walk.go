@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"garret/internal/archive"
+	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/internal/fsmeta"
 	"garret/repository"
@@ -35,7 +36,7 @@ func (c *Check) readManifest(ctx context.Context) error {
 	for range 2 { // damage may have happened on the way
 		env, err := c.store.Get(ctx, id)
 		switch {
-		case err != nil && isLoss(err):
+		case err != nil && catalog.Lost(err):
 			c.report.StoreDamaged = true
 			return lost(err)
 		case err != nil:
@@ -122,7 +123,7 @@ func (c *Check) archive(ctx context.Context, e entry) error {
 		c.report.KeepsOrphans = true
 		c.find(Finding{Kind: UnknownArchive, Archive: e.name, Object: &e.ID, Err: err})
 		return nil
-	case err != nil && isLoss(err):
+	case err != nil && catalog.Lost(err):
 		c.report.Dropped = append(c.report.Dropped, e.name)
 		c.find(Finding{Kind: LostArchive, Archive: e.name, Object: &e.ID, Err: fmt.Errorf("its record is lost: %w", err)})
 		return nil
@@ -199,7 +200,7 @@ func (c *Check) items(ctx context.Context, ids []repository.ID, s stream) error 
 		}
 		data, err := ahead.read(ctx, id)
 		if err != nil {
-			if !isLoss(err) {
+			if !catalog.Lost(err) {
 				return err
 			}
 			s.gap(&id, err)

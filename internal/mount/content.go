@@ -1,11 +1,11 @@
 package mount
 
 import (
-	"fmt"
 	"sort"
 	"sync"
 
 	"garret/internal/archive"
+	"garret/internal/catalog"
 	"garret/repository"
 )
 
@@ -47,22 +47,9 @@ func (c *content) find(offset int64) (i int, start int64) {
 	return i, start
 }
 
-// DamageError says which part of a file is lost.
-type DamageError struct {
-	Offset, Size int64 // in bytes
-	Err          error
-}
-
-func (e *DamageError) Error() string {
-	return fmt.Sprintf("bytes %d to %d are lost: %v", e.Offset, e.Offset+e.Size-1, e.Err)
-}
-
-// Unwrap returns why.
-func (e *DamageError) Unwrap() error { return e.Err }
-
 // read returns up to len(buf) bytes from an offset on, in buf or in a chunk, and fewer only at the end of the file. What
 // is lost is told to lost, which returns nil if zeros may stand for it.
-func (c *content) read(buf []byte, offset int64, get func(repository.ID) ([]byte, error), lost func(*DamageError) error) ([]byte, error) {
+func (c *content) read(buf []byte, offset int64, get func(repository.ID) ([]byte, error), lost func(*catalog.DamageError) error) ([]byte, error) {
 	if offset < 0 || offset >= c.size {
 		return nil, nil
 	}
@@ -73,12 +60,12 @@ func (c *content) read(buf []byte, offset int64, get func(repository.ID) ([]byte
 		from := offset + int64(done) - start
 		n := int(min(size-from, int64(len(buf)-done)))
 		data, err := get(c.chunks[i].ID)
-		if err == nil && int64(len(data)) != size {
-			err = fmt.Errorf("the chunk has %d bytes where the archive says %d: %w", len(data), size, repository.ErrIntegrity)
+		if err == nil {
+			err = catalog.CheckSize(data, c.chunks[i])
 		}
 		switch {
 		case err != nil:
-			if err := lost(&DamageError{Offset: start, Size: size, Err: err}); err != nil {
+			if err := lost(&catalog.DamageError{Offset: start, Size: size, Err: err}); err != nil {
 				return nil, err
 			}
 			clear(buf[done:][:n])

@@ -16,11 +16,6 @@ import (
 // readAhead is how many chunks of an item stream are fetched at a time. They have 64 KiB or so, at most 10 MiB.
 const readAhead = 8
 
-// lost reports whether an error of the catalog concerns one object alone.
-func lost(err error) bool {
-	return errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity)
-}
-
 // A loader reads the items of an archive into a tree.
 type loader struct {
 	catalog *catalog.Catalog
@@ -51,7 +46,7 @@ func (l *loader) load(ctx context.Context, name string) (*tree, []int, error) {
 		i++
 		_, skip := slices.BinarySearch(l.without, i)
 		switch {
-		case err != nil && !lost(err):
+		case err != nil && !catalog.Lost(err):
 			return nil, nil, fmt.Errorf("read the items, chunk %d of %d: %w", i+1, len(rec.Items), err)
 		case err != nil && !skip:
 			l.warn("", fmt.Errorf("some files are lost: read the items, chunk %d of %d: %w", i+1, len(rec.Items), err))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"garret/internal/catalog"
 	"garret/internal/fsmeta"
 )
 
@@ -246,9 +247,9 @@ func (fs *filesystem) Read(_ <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse
 		return nil, fuse.EBADF
 	}
 	r.advance(int64(in.Offset), len(buf), fs.chunks.ahead)
-	data, err := r.read(buf, int64(in.Offset), fs.chunks.value, func(e *DamageError) error {
+	data, err := r.read(buf, int64(in.Offset), fs.chunks.value, func(e *catalog.DamageError) error {
 		fs.warn(r.archive, r.path, e)
-		if fs.o.AllowDamaged && lost(e) {
+		if fs.o.AllowDamaged && catalog.Lost(e) {
 			return nil
 		}
 		return e

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"unicode/utf8"
 
 	"garret/internal/archive"
-	"garret/repository"
+	"garret/internal/catalog"
 )
 
 // readAhead is how many chunks of a file are fetched at a time that was not fetched ahead. They have 64 KiB or so, at most
@@ -123,9 +122,6 @@ func shorten(name string, n int) string {
 	return name[:n]
 }
 
-// ErrPatched says why a part of a file is lost for which a repair has put zeros into the archive.
-var ErrPatched = errors.New("a repair found it missing, and has put zeros in its place")
-
 // content passes on the chunks of a file. It returns what is lost of it, and the error that keeps it from going on.
 func (r *run) content(ctx context.Context, out output, it *archive.Item) (damage, err error) {
 	chunks := it.Chunks
@@ -134,8 +130,8 @@ func (r *run) content(ctx context.Context, out output, it *archive.Item) (damage
 	for data, err := range r.ahead.content(ctx, it) {
 		c := chunks[i]
 		i++
-		if err == nil && len(data) != int(c.Size) {
-			err = fmt.Errorf("the chunk has %d bytes where the archive says %d: %w", len(data), c.Size, repository.ErrIntegrity)
+		if err == nil {
+			err = catalog.CheckSize(data, c)
 		}
 		switch {
 		case err == nil:
@@ -144,10 +140,10 @@ func (r *run) content(ctx context.Context, out output, it *archive.Item) (damage
 			}
 			r.Progress.Bytes.Add(int64(len(data)))
 			if it.Patched() && it.ChunksHealthy[i-1] != c {
-				damage = addDamage(damage, &DamageError{Offset: offset, Size: int64(c.Size), Err: ErrPatched})
+				damage = catalog.AddDamage(damage, &catalog.DamageError{Offset: offset, Size: int64(c.Size), Err: catalog.ErrPatched})
 			}
-		case lost(err):
-			damage = addDamage(damage, &DamageError{Offset: offset, Size: int64(c.Size), Err: err})
+		case catalog.Lost(err):
+			damage = catalog.AddDamage(damage, &catalog.DamageError{Offset: offset, Size: int64(c.Size), Err: err})
 			if err := out.zeros(int64(c.Size)); err != nil {
 				return damage, err
 			}
@@ -161,39 +157,4 @@ func (r *run) content(ctx context.Context, out output, it *archive.Item) (damage
 	r.stats.Bytes += offset
 	r.mu.Unlock()
 	return damage, nil
-}
-
-// maxDamages is how many lost parts of one file are told apart.
-const maxDamages = 20
-
-// damages are the lost parts of one file.
-type damages struct {
-	first []error
-	more  int
-}
-
-func (d *damages) Error() string {
-	var parts []string
-	for _, err := range d.first {
-		parts = append(parts, err.Error())
-	}
-	if d.more > 0 {
-		parts = append(parts, fmt.Sprintf("and %d more parts", d.more))
-	}
-	return strings.Join(parts, "; ")
-}
-
-func (d *damages) Unwrap() []error { return d.first }
-
-func addDamage(damage error, e *DamageError) error {
-	d, ok := damage.(*damages)
-	if !ok {
-		d = &damages{}
-	}
-	if len(d.first) < maxDamages {
-		d.first = append(d.first, e)
-	} else {
-		d.more++
-	}
-	return d
 }

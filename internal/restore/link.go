@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"garret/internal/archive"
+	"garret/internal/catalog"
 	"garret/internal/fsmeta"
-	"garret/repository"
 )
 
 // isLink reports whether an item is a further name of a file.
@@ -38,7 +38,7 @@ func (r *run) missingSources(ctx context.Context) (missingSources, error) {
 		return sources, nil
 	}
 	for it, err := range r.catalog.Items(ctx, r.archive) {
-		if lost(err) {
+		if catalog.Lost(err) {
 			continue // which is told when the items are restored
 		}
 		if err != nil {
@@ -126,7 +126,7 @@ func (r *run) checkLinks(ctx context.Context) error {
 		there[it.Source] = false
 	}
 	for it, err := range r.catalog.Items(ctx, r.archive) {
-		if lost(err) {
+		if catalog.Lost(err) {
 			continue // which has been told
 		}
 		if err != nil {
@@ -221,9 +221,4 @@ func (r *run) copyFile(ctx context.Context, old *fsmeta.Dir, oldname string, j j
 		}
 		return nil, context.Cause(ctx)
 	})
-}
-
-// lost reports whether an error of the catalog concerns one object alone.
-func lost(err error) bool {
-	return errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity)
 }

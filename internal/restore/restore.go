@@ -19,12 +19,9 @@ package restore
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -90,19 +87,6 @@ type Stats struct {
 	Bytes    int64
 	Warnings int64
 }
-
-// DamageError says which part of a file is lost.
-type DamageError struct {
-	Offset, Size int64 // in bytes
-	Err          error
-}
-
-func (e *DamageError) Error() string {
-	return fmt.Sprintf("bytes %d to %d are lost: %v", e.Offset, e.Offset+e.Size-1, e.Err)
-}
-
-// Unwrap returns why.
-func (e *DamageError) Unwrap() error { return e.Err }
 
 // Run restores an archive. The error says what ended it early, as a full disk does; what had been restored by then is
 // complete. What concerns one file alone goes to Options.Warn.
@@ -218,12 +202,6 @@ func (r *run) wanted(path string) bool {
 	return (r.Match == nil || r.Match(path)) && (r.Strip == 0 || r.place(path) != "")
 }
 
-// A lock is a file with flags that forbid changes, which come when nothing more is to be changed.
-type lock struct {
-	item *archive.Item
-	id   fsmeta.FileID
-}
-
 // A job is to write a regular file.
 type job struct {
 	dir  *fsmeta.Dir
@@ -304,7 +282,7 @@ func (r *run) items(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if lost(err) {
+		if catalog.Lost(err) {
 			r.gap(err)
 			continue
 		}
@@ -440,67 +418,6 @@ func (r *run) item(_ context.Context, it *archive.Item) error {
 	return err
 }
 
-// makeDir makes a directory, or makes sure that we may change the one that is there.
-func makeDir(parent *fsmeta.Dir, name string) error {
-	info, err := parent.Lstat(name)
-	if err == nil && info.Type() == fsmeta.TypeDir {
-		if mode := info.Mode & fsmeta.PermMask; mode&0o700 != 0o700 && os.Geteuid() != 0 {
-			return parent.Chmod(name, mode|0o700)
-		}
-		return nil
-	}
-	if err == nil { // a file, of which nothing is kept
-		if err := parent.Remove(name, false); err != nil {
-			return fmt.Errorf("make room for it: %w", err)
-		}
-	}
-	return parent.Mkdir(name)
-}
-
-// replacing calls make, which makes a file of some kind under the name that it is given. A file that has the name
-// already is replaced once the new one is there; an empty directory is removed before.
-func replacing(d *fsmeta.Dir, name string, make func(name string) error) error {
-	temp, err := makeBeside(d, name, make)
-	if err == nil && temp != name {
-		err = replace(d, temp, name)
-	}
-	return err
-}
-
-// makeBeside calls make with a name or, if a file has it, with another one for replace. It returns which.
-func makeBeside(d *fsmeta.Dir, name string, make func(name string) error) (string, error) {
-	err := make(name)
-	if !errors.Is(err, fs.ErrExist) {
-		return name, err
-	}
-	info, err := d.Lstat(name)
-	if err != nil {
-		return name, err
-	}
-	if info.Type() == fsmeta.TypeDir {
-		if err := d.Remove(name, true); err != nil {
-			return name, fmt.Errorf("make room for it: %w", err)
-		}
-		return name, make(name)
-	}
-	temp := ".garret-tmp-" + rand.Text()
-	return temp, make(temp)
-}
-
-// replace gives a file the name of another one, which is gone then. After an error the other one is still there, and
-// the file is gone.
-func replace(d *fsmeta.Dir, temp, name string) error {
-	err := d.Rename(temp, name)
-	// After an error it is of no use. If both were names of one file, it is still there too.
-	if removeErr := d.Remove(temp, false); err == nil && !errors.Is(removeErr, fs.ErrNotExist) {
-		err = removeErr
-	}
-	if err != nil {
-		return fmt.Errorf("take the place of what is there: %w", err)
-	}
-	return nil
-}
-
 func (r *run) finishDir(it *archive.Item) error {
 	parent, name, err := r.path.to(r.place(it.Path), true)
 	if err != nil {
@@ -515,29 +432,6 @@ func (r *run) finishDir(it *archive.Item) error {
 		statErr = r.restorer.Lock(parent, name, info.FileID, it)
 	}
 	return errors.Join(err, statErr)
-}
-
-// willLock remembers that a file, which has been written, is to be locked.
-func (r *run) willLock(f *os.File, it *archive.Item) error {
-	if !fsmeta.Locks(it) {
-		return nil
-	}
-	info, err := fsmeta.Fstat(f)
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.locks[it.Path] = lock{it, info.FileID}
-	return nil
-}
-
-func (r *run) lock(l lock) error {
-	parent, name, err := r.path.to(r.place(l.item.Path), false)
-	if err != nil {
-		return err
-	}
-	return r.restorer.Lock(parent, name, l.id, l.item)
 }
 
 // warn tells of something about an item that has been counted already, or will not be.

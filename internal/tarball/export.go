@@ -146,7 +146,7 @@ func (e *exporter) findSources(ctx context.Context) error {
 		return nil
 	}
 	for it, err := range e.catalog.Items(ctx, e.archive) {
-		if lost(err) {
+		if catalog.Lost(err) {
 			continue // which is told when the items are exported
 		}
 		if err != nil {
@@ -197,7 +197,7 @@ func (e *exporter) plan(it *archive.Item) *job {
 // job writes an entry, or reports why not. An error is one that ends the export.
 func (e *exporter) job(ctx context.Context, q *queue, j *job) error {
 	if j.item == nil {
-		if !lost(j.err) {
+		if !catalog.Lost(j.err) {
 			return j.err
 		}
 		e.warn("", fmt.Errorf("some files are lost: %w", j.err))
@@ -275,12 +275,12 @@ func (e *exporter) file(ctx context.Context, q *queue, j *job, h *tar.Header) er
 		switch {
 		case err == nil:
 			if j.item.Patched() && j.item.ChunksHealthy[i] != c {
-				lack := &restore.DamageError{Offset: j.offset(i), Size: int64(c.Size), Err: restore.ErrPatched}
-				damage = restore.AddDamage(damage, lack)
+				lack := &catalog.DamageError{Offset: j.offset(i), Size: int64(c.Size), Err: catalog.ErrPatched}
+				damage = catalog.AddDamage(damage, lack)
 			}
 			_, err = e.tar.Write(data)
-		case lost(err):
-			damage = restore.AddDamage(damage, &restore.DamageError{Offset: j.offset(i), Size: int64(c.Size), Err: err})
+		case catalog.Lost(err):
+			damage = catalog.AddDamage(damage, &catalog.DamageError{Offset: j.offset(i), Size: int64(c.Size), Err: err})
 			err = writeZeros(e.tar, int64(c.Size))
 		}
 		if err != nil {
@@ -305,7 +305,7 @@ func (e *exporter) file(ctx context.Context, q *queue, j *job, h *tar.Header) er
 // damage returns what is known to be lost of a file before it is written, in damage.
 func (e *exporter) damage(ctx context.Context, q *queue, j *job) (damage, err error) {
 	if j.item.Patched() {
-		return restore.ErrPatched, nil
+		return catalog.ErrPatched, nil
 	}
 	whole := j.size() <= maxBuffered
 	if !whole && e.store == nil {
@@ -319,7 +319,7 @@ func (e *exporter) damage(ctx context.Context, q *queue, j *job) (damage, err er
 		} else if !has {
 			err = repository.ErrNotFound
 		}
-		if lost(err) {
+		if catalog.Lost(err) {
 			return err, nil
 		}
 		if err != nil {
@@ -459,9 +459,4 @@ func (e *exporter) attributes(j *job, h *tar.Header) {
 	if !complete {
 		e.warn(j.item.Path, errors.New("has extended attributes that a tar cannot have, or too many of them: some are missing in it"))
 	}
-}
-
-// lost reports whether an error of the catalog concerns one object alone.
-func lost(err error) bool {
-	return errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity)
 }

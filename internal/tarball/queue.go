@@ -2,7 +2,6 @@ package tarball
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -10,7 +9,6 @@ import (
 	"garret/internal/archive"
 	"garret/internal/catalog"
 	"garret/internal/fsmeta"
-	"garret/repository"
 )
 
 // A job is to write an item, or to tell of a gap in the items if it has none.
@@ -131,9 +129,8 @@ func (q *queue) add(ctx context.Context, j *job) bool {
 
 func (q *queue) fetch(ctx context.Context, c *archive.Chunk) ([]byte, error) {
 	data, err := q.catalog.Get(ctx, c.ID)
-	if err == nil && len(data) != int(c.Size) {
-		err = fmt.Errorf("the chunk has %d bytes where the archive says %d: %w", len(data), c.Size, repository.ErrIntegrity)
-		data = nil
+	if err == nil {
+		err = catalog.CheckSize(data, *c)
 	}
 	return data, err
 }
