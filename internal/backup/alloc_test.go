@@ -10,6 +10,7 @@ import (
 	"garret/internal/alloctest"
 	"garret/internal/backup"
 	"garret/internal/cache"
+	"garret/internal/progress"
 	"garret/internal/restore"
 )
 
@@ -33,7 +34,7 @@ func TestAllocationsForEachFile(t *testing.T) {
 	run := func(known backup.Known) (read int64) {
 		runs++
 		o := backup.Options{Name: fmt.Sprint(runs), Dir: dir, Paths: []string{"."}, Warn: warn, Known: known}
-		o.Progress = new(backup.Progress)
+		o.Progress = new(progress.Files)
 		stats, err := backup.Run(t.Context(), s, newCatalog(t, s, key), o)
 		if err != nil || stats.Files != n {
 			t.Fatal(stats, err)

@@ -144,7 +144,7 @@ func (a *assembly) count(e *entry) {
 		}
 		a.stats.Contents++
 		a.stats.Chunks += int64(len(e.item.Chunks))
-		a.Progress.path.Store(&e.item.Path)
+		a.Progress.At(&e.item.Path)
 	}
 }
 

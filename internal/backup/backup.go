@@ -20,12 +20,12 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"garret/internal/archive"
 	"garret/internal/catalog"
 	"garret/internal/fsmeta"
+	"garret/internal/progress"
 	"garret/repository"
 )
 
@@ -96,7 +96,7 @@ type Options struct {
 	// goroutine at a time.
 	Warn func(path string, err error)
 	// Progress, if not nil, counts along.
-	Progress *Progress
+	Progress *progress.Files
 
 	// Known, if not nil, spares the reading of files that are unchanged.
 	Known Known
@@ -109,21 +109,6 @@ type Options struct {
 
 	Readers int // of files at a time; 0: some
 	Workers int // sealing chunks at a time; 0: one for each processor
-}
-
-// Progress counts what a backup has done so far. It may be read at any time.
-type Progress struct {
-	Files atomic.Int64 // regular files that have been stored
-	Bytes atomic.Int64 // of content that has been read
-	path  atomic.Pointer[string]
-}
-
-// Count returns the numbers, and the path of the latest file.
-func (p *Progress) Count() (files, bytes int64, path string) {
-	if latest := p.path.Load(); latest != nil {
-		path = *latest
-	}
-	return p.Files.Load(), p.Bytes.Load(), path
 }
 
 // Stats say what a backup has stored.
@@ -207,7 +192,7 @@ func (o Options) withDefaults() Options {
 		o.Readers = min(max(2, o.Workers), 4)
 	}
 	if o.Progress == nil {
-		o.Progress = new(Progress)
+		o.Progress = new(progress.Files)
 	}
 	if o.Skipped == nil {
 		o.Skipped = func(string) {}

@@ -22,6 +22,7 @@ import (
 	"garret/internal/envelope"
 	"garret/internal/fsck"
 	"garret/internal/fsmeta"
+	"garret/internal/progress"
 	"garret/internal/restore"
 	"garret/repository"
 )
@@ -99,7 +100,7 @@ func TestUnchangedFilesAreNotRead(t *testing.T) {
 	dir, s, key := makeTree(t), newMemStore(), newKey(t)
 	m := &memory{}
 	backUp := func(name string) (*backup.Stats, int64) {
-		var p backup.Progress
+		var p progress.Files
 		stats, err := backup.Run(t.Context(), s, newCatalog(t, s, key), backup.Options{
 			Name: name, Dir: dir, Paths: []string{"."}, Known: m, Progress: &p,
 			Warn: func(path string, err error) { t.Errorf("%q: %v", path, err) },
@@ -197,7 +198,7 @@ func TestAnInterruptedBackupIsGoneOnWith(t *testing.T) {
 	for _, after := range []int{1, 2, 5, 40, 150, 203, 205} { // files
 		s, m := newMemStore(), &memory{}
 		ctx, cancel := context.WithCancel(t.Context())
-		var p backup.Progress
+		var p progress.Files
 		o := backup.Options{
 			Name: "a", Dir: dir, Paths: []string{"."}, Known: interrupter{m, cancel, after}, Progress: &p, Checkpoint: time.Hour,
 		}
@@ -228,7 +229,7 @@ func TestAnInterruptedBackupIsGoneOnWith(t *testing.T) {
 			}
 		}
 		_, done, _ := p.Count()
-		p = backup.Progress{}
+		p = progress.Files{}
 		o.Known = m
 		stats, err := backup.Run(t.Context(), s, newCatalog(t, s, key), o)
 		must(t, err)

@@ -13,6 +13,7 @@ import (
 	"garret/internal/backup"
 	"garret/internal/cache"
 	"garret/internal/fsmeta"
+	"garret/internal/progress"
 	"garret/internal/ui"
 )
 
@@ -123,7 +124,7 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 		a.say("What is stored so far is archive %q.", name)
 		a.saveFiles(files)
 	}
-	o.Progress = new(backup.Progress)
+	o.Progress = new(progress.Files)
 	if o.List == nil || !ui.IsTerminal(a.stdout) { // else two would write to the terminal
 		stop := a.ui.Progress(o.Progress.Count)
 		defer stop()

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"garret/internal/location"
+	"garret/internal/progress"
 	"garret/internal/tarball"
 	"garret/internal/ui"
 )
@@ -135,7 +136,7 @@ func (a *app) exportTar(
 		StripComponents: o.strip,
 		Warn:            a.warn,
 		Stored:          func(path string) { a.say("%s", quotePath(path)) },
-		Progress:        new(tarball.Progress),
+		Progress:        new(progress.Files),
 	}
 	write := func(w io.Writer) (*tarball.Stats, error) {
 		stop := a.ui.Progress(opts.Progress.Count)

@@ -11,6 +11,7 @@ import (
 
 	"garret/internal/archive"
 	"garret/internal/backup"
+	"garret/internal/progress"
 	"garret/internal/restore"
 )
 
@@ -134,7 +135,7 @@ func (a *app) extract(cmd *cobra.Command, args []string, x *extraction) (err err
 		}
 	}
 	x.Warn = a.warn
-	x.Progress = new(restore.Progress)
+	x.Progress = new(progress.Files)
 	stop := a.ui.Progress(x.Progress.Count)
 	done, err := restore.Run(cmd.Context(), s.cat, rec, x.Options)
 	stop()

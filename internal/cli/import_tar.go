@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"garret/internal/backup"
+	"garret/internal/progress"
 	"garret/internal/tarball"
 	"garret/internal/ui"
 )
@@ -78,7 +79,7 @@ With --stats, the sizes of the archive are printed, and those of all archives. W
 
 // importTar makes the archive.
 func (a *app) importTar(ctx context.Context, s *session, name string, in io.Reader) (*backup.Stats, error) {
-	o := backup.Options{Name: name, Warn: a.warn, Progress: new(backup.Progress)}
+	o := backup.Options{Name: name, Warn: a.warn, Progress: new(progress.Files)}
 	sign(&o)
 	made := a.watchUses(s, &o)
 	w, err := backup.NewWriter(ctx, s.repo, s.cat, o)

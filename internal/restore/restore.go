@@ -26,13 +26,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"garret/internal/archive"
 	"garret/internal/catalog"
 	"garret/internal/fsmeta"
+	"garret/internal/progress"
 )
 
 // DamagedSuffix is what the name of a file gets of which something is lost.
@@ -60,23 +60,8 @@ type Options struct {
 	// called by one goroutine at a time, and so is Begin.
 	Warn func(path string, err error)
 	// Progress, if not nil, counts along.
-	Progress *Progress
+	Progress *progress.Files
 	Workers  int // writing files at a time; 0: some
-}
-
-// Progress counts what has been restored so far. It may be read at any time.
-type Progress struct {
-	Files atomic.Int64
-	Bytes atomic.Int64
-	path  atomic.Pointer[string]
-}
-
-// Count returns the numbers, and the path of the latest file.
-func (p *Progress) Count() (files, bytes int64, path string) {
-	if latest := p.path.Load(); latest != nil {
-		path = *latest
-	}
-	return p.Files.Load(), p.Bytes.Load(), path
 }
 
 // Stats say what has been restored.
@@ -95,7 +80,7 @@ func Run(ctx context.Context, cat *catalog.Catalog, a *archive.Archive, o Option
 		o.Workers = max(2, runtime.GOMAXPROCS(0))
 	}
 	if o.Progress == nil {
-		o.Progress = new(Progress)
+		o.Progress = new(progress.Files)
 	}
 	if o.Begin == nil {
 		o.Begin = func(*archive.Item) {}
@@ -266,7 +251,7 @@ func (r *run) report(it *archive.Item, err error) {
 	case fsmeta.TypeRegular:
 		r.stats.Files++
 		r.Progress.Files.Add(1)
-		r.Progress.path.Store(&it.Path)
+		r.Progress.At(&it.Path)
 	default:
 		r.stats.Others++
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync/atomic"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +15,7 @@ import (
 	"garret/internal/backup"
 	"garret/internal/catalog"
 	"garret/internal/fsmeta"
+	"garret/internal/progress"
 	"garret/internal/restore"
 	"garret/repository"
 )
@@ -34,22 +34,7 @@ type ExportOptions struct {
 	// Stored, if not nil, is told the path in the tar of each entry.
 	Stored func(path string)
 	// Progress, if not nil, counts along.
-	Progress *Progress
-}
-
-// Progress counts what has been exported so far. It may be read at any time.
-type Progress struct {
-	Files atomic.Int64
-	Bytes atomic.Int64
-	path  atomic.Pointer[string]
-}
-
-// Count returns the numbers, and the path of the latest file.
-func (p *Progress) Count() (files, bytes int64, path string) {
-	if latest := p.path.Load(); latest != nil {
-		path = *latest
-	}
-	return p.Files.Load(), p.Bytes.Load(), path
+	Progress *progress.Files
 }
 
 // Export writes an archive as a tar, in the order of its items. A file with several names is in it once, under the first
@@ -69,7 +54,7 @@ func Export(ctx context.Context, s Store, cat *catalog.Catalog, a *archive.Archi
 		o.Stored = func(string) {}
 	}
 	if o.Progress == nil {
-		o.Progress = new(Progress)
+		o.Progress = new(progress.Files)
 	}
 	e := &exporter{
 		ExportOptions: o,
@@ -231,7 +216,7 @@ func (e *exporter) count(j *job, h *tar.Header) {
 	e.stats.Bytes += h.Size
 	if h.Typeflag == tar.TypeReg {
 		e.Progress.Files.Add(1)
-		e.Progress.path.Store(&j.name)
+		e.Progress.At(&j.name)
 	}
 	e.Stored(h.Name)
 }
