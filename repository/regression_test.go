@@ -446,3 +446,44 @@ func TestCheckMemory(t *testing.T) {
 	mustClose(t, r)
 	mustHold(t, mem, valuesOf(1, 3), "checked")
 }
+
+// TestLargestSegmentNumber has the last segments that the format allows. What is there is read, what fits is committed, and
+// then nothing more is, in words.
+func TestLargestSegmentNumber(t *testing.T) {
+	for _, left := range []int{0, 1, 2} {
+		r := newRepository(t, plain())
+		putCommit(t, r, 1, valueOf(1))
+		dir := r.String()
+		mustClose(t, r)
+		number := storage.MaxSegment - left
+		content, err := os.ReadFile(filepath.Join(dir, "data/0/0"))
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(dir, fmt.Sprint("data/", number/10_000)), 0o700)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, fmt.Sprintf("data/%d/%d", number/10_000, number)), content, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err = Open(t.Context(), dir, plain())
+		if err != nil {
+			t.Fatal(err)
+		}
+		committed := 1
+		for {
+			if err = r.Put(t.Context(), numbered(committed+1), []byte(valueOf(committed+1))); err == nil {
+				err = r.Commit(t.Context())
+			}
+			if err != nil {
+				break
+			}
+			committed++
+		}
+		if !strings.Contains(err.Error(), "too large for the format") || committed != 1+left {
+			t.Errorf("%d left: %d committed, then %v", left, committed-1, err)
+		}
+		r.Close()
+		readAndCheck(t, dir, valuesOf(1, committed))
+	}
+}
