@@ -69,18 +69,17 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 
 // check is one run of Check.
 type check struct {
-	r        *Repository
-	o        CheckOptions
-	report   *Report
-	last     int64            // the last segment of the state that is checked
-	trusted  bool             // the index was loaded and says what was committed
-	log      *logTable        // the index as the segments give it
-	scanned  map[uint32]int64 // segments to their sizes
-	damaged  []uint32
-	known    map[uint32][]int64 // offsets of entries in damaged segments, by the index
-	undo     []ID               // objects that the segments hold and that are not to be brought back
-	matching map[uint32]bool    // segments in which the index has an object where it is
-	saved    []savedObject      // objects that are sound though the segments, read in order, do not have them
+	r       *Repository
+	o       CheckOptions
+	report  *Report
+	last    int64            // the last segment of the state that is checked
+	trusted bool             // the index was loaded and says what was committed
+	log     *logTable        // the index as the segments give it
+	scanned map[uint32]int64 // segments to their sizes
+	damaged []uint32
+	known   map[uint32][]int64 // offsets of entries in damaged segments, by the index
+	undo    []ID               // objects that the segments hold and that are not to be brought back
+	saved   []savedObject      // objects that are sound though the segments, read in order, do not have them
 }
 
 type savedObject struct {
@@ -381,10 +380,7 @@ func (c *check) knownOffsets(n uint32) ([]int64, error) {
 }
 
 // hasOwnIndex reports whether the index has checksums that were made when it was written.
-func (c *check) hasOwnIndex() bool {
-	base := c.r.index.base()
-	return base != nil && !base.adopted
-}
+func (c *check) hasOwnIndex() bool { return c.r.index.isOwn() }
 
 // isBroken reports whether the segment of a location is damaged, missing, or cut off before it.
 func (c *check) isBroken(loc location) bool {
@@ -393,29 +389,14 @@ func (c *check) isBroken(loc location) bool {
 }
 
 // isProof reports whether what the index has of an object, and the segments do not, is lost, so that what they have of it is
-// an older value. Where the segment is sound, and others of its objects are where the index has them, it is the index that
-// is wrong. That of another program has no checksums, and who has come to use it since does not know better.
-func (c *check) isProof(want, got location) (bool, error) {
+// an older value. In the same segment it may as well be the newest, which has moved because something before it is gone. An index
+// of another program has no checksums, and who has come to use it since does not know better.
+func (c *check) isProof(want, got location) bool {
 	_, isThere := c.scanned[want.segment]
 	if !isThere || slices.Contains(c.damaged, want.segment) || c.hasOwnIndex() && c.isBroken(want) {
-		return true, nil
+		return true
 	}
-	if got.segment == want.segment || !c.hasOwnIndex() {
-		return false, nil
-	}
-	if c.matching == nil {
-		c.matching = map[uint32]bool{}
-		for id, loc := range c.log.all {
-			indexed, ok, err := c.r.index.lookup(id)
-			if err != nil {
-				return false, err
-			}
-			if ok && indexed == loc {
-				c.matching[loc.segment] = true
-			}
-		}
-	}
-	return !c.matching[want.segment], nil
+	return got.segment != want.segment && c.hasOwnIndex()
 }
 
 // isThere reports whether the object that the index has at a location can be read there. In the log, what comes later
@@ -484,11 +465,7 @@ func (c *check) compare(ctx context.Context) error {
 			return true
 		}
 		if ok {
-			var proven bool
-			if proven, inner = c.isProof(want, got); inner != nil {
-				return false
-			}
-			if !proven {
+			if !c.isProof(want, got) {
 				lost.Kind, lost.Detail = IndexMismatch, "the segments have it elsewhere"
 				c.find(lost)
 				return true

@@ -34,7 +34,7 @@ func (r *Repository) Compact(ctx context.Context) (freed int64, err error) {
 		return 0, fmt.Errorf("compact: %w", err)
 	}
 	if r.broken != nil {
-		return 0, fmt.Errorf("compact: %w: %w", ErrCheckNeeded, r.broken)
+		return 0, fmt.Errorf("compact: %w", r.broken)
 	}
 	if err := r.removeAbove(r.committed); err != nil {
 		return 0, fmt.Errorf("compact: %w", err)

@@ -17,7 +17,7 @@ func (r *Repository) Dead(ctx context.Context) (int64, error) {
 		return 0, fmt.Errorf("find out what is dead: %w", err)
 	}
 	if r.broken != nil {
-		return 0, fmt.Errorf("find out what is dead: %w: %w", ErrCheckNeeded, r.broken)
+		return 0, fmt.Errorf("find out what is dead: %w", r.broken)
 	}
 	if err := r.measure(); err != nil {
 		return 0, fmt.Errorf("find out what is dead: %w", err)

@@ -123,6 +123,13 @@ func (x *index) base() *table {
 	return nil
 }
 
+// isOwn reports whether the tables have checksums that were made when they were written. They are believed, then, where they
+// and the segments contradict each other.
+func (x *index) isOwn() bool {
+	base := x.base()
+	return base != nil && !base.adopted
+}
+
 // set notes a change of the open transaction; existed says whether the object was there.
 func (x *index) set(id ID, loc location, existed bool) {
 	if x.txn == nil {

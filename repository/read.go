@@ -20,7 +20,7 @@ type IntegrityError struct {
 	ID      *ID   // nil if it is not about one object
 	Reason  string
 
-	// otherEntry: there is another object's entry, sound, so that it is rather the index that is wrong
+	// otherEntry: there is another object's entry, sound, so that it is rather an index without checksums that is wrong
 	otherEntry bool
 }
 

@@ -51,26 +51,11 @@ func (r *Repository) replaySegment(n uint32, scan *segment.Scanner) error {
 	r.tail.bytes += s.Size()
 	r.tail.segments++
 	if err := scan.Err(); isDamage(err) {
-		if r.salvages {
-			r.broken = fmt.Errorf("segment %d: %w", n, err)
-			return r.replaySalvaged(n, s, scan.Offset())
-		}
 		return fmt.Errorf("%w: segment %d: %w: %w", ErrCheckNeeded, n, ErrIntegrity, err)
 	} else if err != nil {
 		return fmt.Errorf("read segment %d: %w", n, err)
 	}
 	return nil
-}
-
-// replaySalvaged applies the sound entries behind the damage at an offset.
-func (r *Repository) replaySalvaged(n uint32, s *openSegment, from int64) error {
-	_, err := segment.Salvage(s, s.Size(), nil, func(e segment.Entry, _ []byte) error {
-		if e.Offset < from {
-			return nil
-		}
-		return r.apply(n, e)
-	})
-	return err
 }
 
 // apply brings the index up by a committed entry.
@@ -108,11 +93,14 @@ func (r *Repository) apply(n uint32, e segment.Entry) error {
 	return nil
 }
 
-// heal rebuilds the index if err is that a part of its files is damaged, and reports whether it is worth to try again.
-// Damage may show at any lookup, for a block of a file is verified when it is first read. The caller holds no lock.
+// heal rebuilds the index if err is that a part of its files is damaged, or wrong, and reports whether it is worth to try
+// again. Damage may show at any lookup, for a block of a file is verified when it is first read. The caller holds no lock.
 func (r *Repository) heal(ctx context.Context, err error) bool {
 	if !errors.Is(err, hashindex.ErrDamaged) {
 		return false
+	}
+	if errors.Is(err, ErrIntegrity) && r.ownIndex() {
+		return false // it is the segment that is wrong
 	}
 	r.tx.Lock()
 	defer r.tx.Unlock()
@@ -129,21 +117,30 @@ func (r *Repository) heal(ctx context.Context, err error) bool {
 	return true
 }
 
-// rebuild makes the index anew from the segments, in the middle of work. What the open transaction has changed stays. What
-// is damaged is passed over: whoever reads is to have the rest; but nothing can be written then before a check. It is done
-// once, for what it could not mend it would not the next time.
+func (r *Repository) ownIndex() bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.index.isOwn()
+}
+
+// rebuild makes the index anew from the segments, in the middle of work. What the open transaction has changed stays. If a
+// segment is damaged too, the index stays as it is: what is lost in the segment may have replaced or deleted an object, which
+// the others would bring back. What the index still knows can be read then, and nothing can be written before a check. It is
+// done once, for what it could not mend it would not the next time.
 func (r *Repository) rebuild(ctx context.Context) error {
 	if r.rebuilt {
 		return errors.New("that was tried already")
 	}
 	r.rebuilt = true
 	fresh := r.blank()
-	fresh.salvages = true
 	if err := fresh.replay(ctx, -1); err != nil {
+		if errors.Is(err, ErrCheckNeeded) {
+			r.broken = err
+		}
 		return err
 	}
 	r.adopt(fresh)
-	if r.broken = fresh.broken; r.broken == nil && r.appenderIdle() {
+	if r.appenderIdle() {
 		r.keep(ctx)
 	}
 	return nil

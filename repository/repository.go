@@ -120,8 +120,7 @@ type Repository struct {
 	interrupted   bool            // a repair was interrupted, or is going on
 	replaced      map[uint32]bool // the segments that it may have replaced; nil: any
 	rebuilt       bool            // the index was rebuilt because it was damaged
-	salvages      bool            // a replay passes over damage
-	broken        error           // why nothing can be written: the index was rebuilt past damaged segments
+	broken        error           // why nothing can be written: index and segments are damaged, which matches ErrCheckNeeded
 
 	garbage        map[uint32]garbage
 	deaths         []location      // PUT entries that are dead and not yet in garbage

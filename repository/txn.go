@@ -154,7 +154,7 @@ func (r *Repository) begin(ctx context.Context) error {
 		return err
 	}
 	if r.broken != nil {
-		return fmt.Errorf("%w: %w", ErrCheckNeeded, r.broken)
+		return r.broken
 	}
 	if !r.clean {
 		if err := r.removeAbove(r.committed); err != nil {
