@@ -90,6 +90,8 @@ type Options struct {
 	// Skip are directories to leave out with all that is in them, as the repository itself. Skipped is told of each.
 	Skip    []fsmeta.FileID
 	Skipped func(path string)
+	// Socket, if not nil, is told of each socket: nothing of it is stored, as it would not outlive the program behind it.
+	Socket func(path string)
 	// List, if not nil, is told what becomes of each entry, in order, and by the goroutine that calls Warn.
 	List func(Listed)
 	// Warn is told of each entry that is not stored, or not with all its attributes, in order. It is called by one

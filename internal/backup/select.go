@@ -66,11 +66,12 @@ type leftOut struct {
 	rule   *pattern.Rule
 	reason string
 	skip   bool // it is one of Options.Skip
+	socket bool
 }
 
 // leave leaves an entry out, which is not an event unless somebody listens.
 func (w *walker) leave(e *entry, why *leftOut) {
-	if w.List != nil || why.skip {
+	if w.List != nil || why.skip || why.socket {
 		e.leftOut = why
 		w.order <- e
 	}
@@ -80,6 +81,9 @@ func (w *walker) leave(e *entry, why *leftOut) {
 func (p *pipeline) leaveOut(e *entry) {
 	if e.leftOut.skip {
 		p.Skipped(e.path)
+	}
+	if e.leftOut.socket && p.Socket != nil {
+		p.Socket(e.path)
 	}
 	if p.List != nil {
 		p.List(Listed{Path: e.path, Status: StatusExcluded, Rule: e.leftOut.rule, Reason: e.leftOut.reason})

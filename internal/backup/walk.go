@@ -208,8 +208,8 @@ func (w *walker) visit(ctx context.Context, parent *fsmeta.Dir, name, path strin
 	case fsmeta.TypeChar, fsmeta.TypeBlock, fsmeta.TypeFIFO:
 		w.describe(e, parent, name, path, info)
 		w.order <- e
-	case fsmeta.TypeSocket: // nothing of it would outlive the program behind it
-		w.leave(e, &leftOut{reason: "a socket"})
+	case fsmeta.TypeSocket:
+		w.leave(e, &leftOut{reason: "a socket", socket: true})
 	default:
 		e.err = ErrUnknownType
 		w.order <- e

@@ -234,6 +234,9 @@ func (a *app) leaveOut(s *session, o *backup.Options) {
 			a.ui.Printf("garret: %s: left out, as it is the repository itself", quotePath(path))
 		}
 	}
+	if o.List == nil { // else the list says so
+		o.Socket = func(path string) { a.ui.Printf("garret: %s: left out, as it is a socket", quotePath(path)) }
+	}
 }
 
 // dryRunJSON is what a dry run would store, as JSON.
