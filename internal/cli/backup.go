@@ -119,7 +119,7 @@ func restoreTarget(path, name string) string {
 
 // openDefault opens the repository of GARRET_REPO or, if there is none, the default one, which it makes if need be.
 func (a *app) openDefault(cmd *cobra.Command) (*session, error) {
-	if os.Getenv(repoVar) != "" {
+	if _, repo := defaultRepo(); repo != "" {
 		loc, err := a.location("", false)
 		if err != nil {
 			return nil, err

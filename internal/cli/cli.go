@@ -85,7 +85,7 @@ repository, REPO may be left out: see "garret help locations".`,
 	}
 	a.commonFlags(root.PersistentFlags())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{fmt.Sprintf("%v; see %s --help", err, cmd.CommandPath())}
+		return &usageError{fmt.Sprintf("%s; see %s --help", flagMessage(err), cmd.CommandPath())}
 	})
 	root.AddCommand(
 		a.backupCommand(),
@@ -144,6 +144,23 @@ func (a *app) commonFlags(flags *pflag.FlagSet) {
 	flags.BoolFunc("no-progress", "show no progress", progress(ui.ProgressNever, ui.ProgressAuto))
 }
 
+// flagMessage says what is wrong with an option, without what the standard library says of numbers.
+func flagMessage(err error) string {
+	var invalid *pflag.InvalidValueError
+	var number *strconv.NumError
+	if !errors.As(err, &invalid) || !errors.As(err, &number) {
+		return err.Error()
+	}
+	flag, fault := invalid.GetFlag(), "is no whole number"
+	switch {
+	case errors.Is(number, strconv.ErrRange):
+		fault = "is too large a number"
+	case number.Func == "ParseBool":
+		fault = "is neither true nor false"
+	}
+	return fmt.Sprintf("--%s: %q %s", flag.Name, invalid.GetValue(), fault)
+}
+
 // warn tells of something that concerns one file alone.
 func (a *app) warn(path string, err error) { a.ui.Printf("garret: %s", aboutFile(path, err)) }
 
@@ -188,6 +205,17 @@ func args(least, most int) cobra.PositionalArgs {
 // repoVar names the environment variable with the repository to take where none is given.
 const repoVar = "GARRET_REPO"
 
+// defaultRepo returns the repository to take where none is given, and the variable that names it: repoVar, else the one that
+// begins with ATTIC_. It is empty if there is none.
+func defaultRepo() (name, repo string) {
+	for _, name := range []string{repoVar, "ATTIC_REPO"} {
+		if repo := os.Getenv(name); repo != "" {
+			return name, repo
+		}
+	}
+	return repoVar, ""
+}
+
 // location reads the location of a repository, or of an archive in one, and completes it from the environment.
 func (a *app) location(arg string, archive bool) (location.Location, error) {
 	l := location.Location{}
@@ -198,16 +226,16 @@ func (a *app) location(arg string, archive bool) (location.Location, error) {
 		}
 	}
 	if l.Path == "" {
-		env := os.Getenv(repoVar)
+		name, env := defaultRepo()
 		if env == "" {
 			return l, &usageError{"no repository is given, and " + repoVar + " is not set"}
 		}
 		repo, err := location.Parse(env)
 		if err != nil {
-			return l, &usageError{fmt.Sprintf("%s: %v", repoVar, err)}
+			return l, &usageError{fmt.Sprintf("%s: %v", name, err)}
 		}
 		if repo.Archive != "" {
-			return l, &usageError{fmt.Sprintf("%s: %q names an archive, where it should name a repository alone", repoVar, env)}
+			return l, &usageError{fmt.Sprintf("%s: %q names an archive, where it should name a repository alone", name, env)}
 		}
 		repo.Archive = l.Archive
 		l = repo

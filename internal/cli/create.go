@@ -61,6 +61,9 @@ from there.`,
   pg_dump shop | garret create --stdin-name shop.sql '::shop-{now}' -`,
 		Args: args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.Checkpoint < 0 {
+				return &usageError{"--checkpoint-interval cannot be negative; 0 is never"}
+			}
 			loc, err := a.location(args[0], true)
 			if err != nil {
 				return err

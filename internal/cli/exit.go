@@ -70,8 +70,8 @@ Questions are answered with yes by variables that are set to something other tha
   GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING           repair a repository
   GARRET_ROLLBACK_I_KNOW_WHAT_I_AM_DOING        bring an earlier state of a repository back
 
-Apart from GARRET_REPO, GARRET_NEW_PASSPHRASE, GARRET_RSH, GARRET_REMOTE_PATH and GARRET_SILENCE, each also goes by the name
-that begins with ATTIC_.`,
+Apart from GARRET_NEW_PASSPHRASE, GARRET_RSH, GARRET_REMOTE_PATH and GARRET_SILENCE, each also goes by the name that begins
+with ATTIC_.`,
 	}
 }
 

@@ -68,7 +68,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	cmd.Short = `An old name of "extract --dry-run"`
 	cmd.Hidden = true
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
-		a.ui.Printf(`garret: "verify" is deprecated; use "extract --dry-run" instead`)
+		a.ui.Printf(`Warning: "garret verify" has been deprecated. Use "garret extract --dry-run" instead.`)
 		return cmd.Flags().Set("dry-run", "true")
 	}
 	return cmd

@@ -64,6 +64,8 @@ With --json, an object: "repository", "id", "encryption" and, with encryption ke
 		},
 	}
 	cmd.Flags().StringVarP(&encryption, "encryption", "e", "none", "none, passphrase or keyfile")
+	cmd.RegisterFlagCompletionFunc("encryption",
+		cobra.FixedCompletions([]string{"none", "passphrase", "keyfile"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().BoolVar(&appendOnly, "append-only", false, "let nothing be removed from it, by anybody")
 	return cmd
 }

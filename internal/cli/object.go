@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -216,7 +215,8 @@ func (a *app) tellObjects(ids []repository.ID) error {
 func (a *app) objects(cmd *cobra.Command, args []string, write bool) (store, []repository.ID, error) {
 	repo := ""
 	if len(args) > 0 {
-		if _, err := repository.ParseID(args[0]); err != nil || os.Getenv(repoVar) == "" {
+		_, byDefault := defaultRepo()
+		if _, err := repository.ParseID(args[0]); err != nil || byDefault == "" {
 			repo, args = args[0], args[1:]
 		}
 	}

@@ -13,7 +13,10 @@ func (a *app) renameCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "rename [REPO]::OLD NEW",
 		Short:             "Give an archive another name",
-		Long:              `Give an archive another name. What is in it, and its time, stay as they are.`,
+		Long: `Give an archive another name. What is in it, and its time, stay as they are.
+
+With --json, an object: "name", the new one, "id" and "time" (RFC 3339, UTC) of the archive, and "old_name"; "name_base64"
+and "old_name_base64" too if these are not UTF-8.`,
 		Example:           `  garret rename /backup/photos::monday before-the-move`,
 		Args:              args(2, 2),
 		ValidArgsFunction: a.completeArchives,
@@ -49,7 +52,21 @@ func (a *app) renameCommand() *cobra.Command {
 				return fmt.Errorf("rename archive %q: %w", loc.Archive, err)
 			}
 			a.saveChunks(chunks)
-			return nil
+			if !a.json {
+				return nil
+			}
+			e, err := s.entry(name)
+			if err != nil {
+				return err
+			}
+			return a.emit(renamedJSON{newArchiveJSON(e), loc.Archive, base64IfNotUTF8(loc.Archive)})
 		},
 	}
+}
+
+// renamedJSON is an archive under its new name.
+type renamedJSON struct {
+	archiveJSON
+	Old       string `json:"old_name"`
+	OldBase64 string `json:"old_name_base64,omitempty"`
 }
