@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"garret/repository/segment"
@@ -226,8 +227,11 @@ func openDir(path string) (*storage.Dir, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open repository %q: %w", path, ErrNotExist)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("open repository %q: %w: %w", path, ErrInvalid, err)
+	if errors.Is(err, syscall.ENOTDIR) {
+		err = fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err != nil { // one that cannot be looked at may be sound
+		return nil, fmt.Errorf("open repository %q: %w", path, err)
 	}
 	return d, nil
 }

@@ -66,8 +66,9 @@ type app struct {
 
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "garret",
-		Short: "Deduplicating, encrypted backups",
+		Use:     "garret",
+		Short:   "Deduplicating, encrypted backups",
+		Version: ownVersion().String(), // for --version
 		Long: `Garret backs files up into a repository in which nothing is stored twice, encrypted if wanted, and brings them back.
 It opens the repositories of Attic.
 
@@ -83,6 +84,7 @@ repository, REPO may be left out: see "garret help locations".`,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
 	}
+	root.SetVersionTemplate("garret {{.Version}}\n")
 	a.commonFlags(root.PersistentFlags())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{fmt.Sprintf("%s; see %s --help", flagMessage(err), cmd.CommandPath())}

@@ -11,8 +11,8 @@ import (
 
 func (a *app) renameCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:               "rename [REPO]::OLD NEW",
-		Short:             "Give an archive another name",
+		Use:   "rename [REPO]::OLD NEW",
+		Short: "Give an archive another name",
 		Long: `Give an archive another name. What is in it, and its time, stay as they are.
 
 With --json, an object: "name", the new one, "id" and "time" (RFC 3339, UTC) of the archive, and "old_name"; "name_base64"

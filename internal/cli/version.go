@@ -23,11 +23,7 @@ With --json, an object: "version", "revision" (of the source, if it is known), "
 			if a.json {
 				return a.emit(v)
 			}
-			version := v.Version
-			if version == "(devel)" && v.Revision != "" {
-				version += " " + v.Revision
-			}
-			_, err := fmt.Fprintf(a.stdout, "garret %s %s/%s %s\n", version, v.OS, v.Arch, v.Go)
+			_, err := fmt.Fprintf(a.stdout, "garret %s\n", v)
 			if info, ok := debug.ReadBuildInfo(); ok && a.verbose {
 				for _, m := range info.Deps {
 					_, moduleErr := fmt.Fprintf(a.stdout, "  %s %s\n", m.Path, m.Version)
@@ -48,6 +44,14 @@ type buildVersion struct {
 	Go       string `json:"go"`
 
 	time string // of the revision, RFC 3339
+}
+
+func (v buildVersion) String() string {
+	version := v.Version
+	if version == "(devel)" && v.Revision != "" {
+		version += " " + v.Revision
+	}
+	return fmt.Sprintf("%s %s/%s %s", version, v.OS, v.Arch, v.Go)
 }
 
 func ownVersion() buildVersion {

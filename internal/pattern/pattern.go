@@ -26,6 +26,7 @@ package pattern
 
 import (
 	"errors"
+	"fmt"
 	"path"
 	"regexp"
 	"strings"
@@ -97,7 +98,9 @@ func Parse(text string) (*Pattern, error) {
 	case shell:
 		p.shell, err = newShell(relative(rest))
 	case regex:
-		p.regexp, err = regexp.Compile(toUnicode(rest))
+		if p.regexp, err = regexp.Compile(toUnicode(rest)); err != nil {
+			err = fmt.Errorf("is no regular expression: %w", err)
+		}
 	case prefix, full:
 		p.literal = stored(path.Clean(rest))
 	}

@@ -120,7 +120,7 @@ func TestWrongPatternsAreRefused(t *testing.T) {
 		"":                            "is empty",
 		"sh:":                         "is empty",
 		"[z-a]":                       `has the range "z-a", which is empty`,
-		"re:(":                        "missing closing )",
+		"re:(":                        "is no regular expression: error parsing regexp: missing closing )",
 		strings.Repeat("x", MaxLen+1): "is longer than 64 KiB",
 	} {
 		err := new(Rules).Exclude(pattern, "--exclude")

@@ -311,7 +311,7 @@ func (s *server) admit(path string) (string, error) {
 	}
 	real, err := resolve(path)
 	if err != nil {
-		return "", ErrPathNotAllowed
+		return "", notAllowed(path)
 	}
 	for _, dir := range s.o.RestrictTo {
 		allowed, err := resolve(expandHome(dir))
@@ -322,7 +322,11 @@ func (s *server) admit(path string) (string, error) {
 			return real, nil
 		}
 	}
-	return "", ErrPathNotAllowed
+	return "", notAllowed(path)
+}
+
+func notAllowed(path string) error {
+	return fmt.Errorf("open repository %q: %w", path, ErrPathNotAllowed)
 }
 
 // resolve returns an absolute path without links and "..". What does not exist yet, at its end, has none.
