@@ -38,6 +38,8 @@ With --repair, mend what is found, as far as it can be mended:
   - Objects with the wrong content are kept as garret.damaged.ID beside the segments.
   - Objects that nothing refers to are deleted.
 
+Objects that nothing refers to are no finding where the repository is append-only: checkpoints leave some.
+
 All that will be done is told before, and done only if the answer is yes; where there is no terminal, only if
 GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING is set. A second repair finds nothing to do.
 
@@ -282,6 +284,9 @@ func (c *check) checkArchives(ctx context.Context, lost map[repository.ID]bool) 
 	}
 	var failed error
 	o.Report = func(f fsck.Finding) {
+		if f.Kind == fsck.Orphans && c.repo.AppendOnly() { // checkpoints leave some, and nobody can remove them
+			return
+		}
 		if err := c.tell(archiveFinding(f), f.String()); err != nil && failed == nil {
 			failed = err
 		}
@@ -319,6 +324,10 @@ func (c *check) tellArchives(r *fsck.Report) {
 	}
 	if r.Wounded > 0 {
 		c.ui.Printf("%s still zeros in the place of what was lost before an earlier repair.", have(r.Wounded, "file"))
+	}
+	if r.Orphans > 0 && c.repo.AppendOnly() {
+		c.ui.Printf("Nothing refers to %s with %s: the repository is append-only, so that they stay.",
+			ui.Plural(r.Orphans, "object"), ui.Bytes(r.OrphanBytes))
 	}
 	if r.Foreign > 0 {
 		c.ui.Printf("%s no part of any archive and cannot be opened with this key: left alone.", are(r.Foreign, "object"))

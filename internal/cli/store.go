@@ -18,6 +18,7 @@ import (
 // A store is a repository, on this machine or on another.
 type store interface {
 	ID() repository.ID
+	AppendOnly() bool
 	Has(ctx context.Context, id repository.ID) (bool, error)
 	Size(ctx context.Context, id repository.ID) (int, error)
 	Get(ctx context.Context, id repository.ID) ([]byte, error)

@@ -177,6 +177,9 @@ func (c *Client) Version() int {
 // ID returns the repository's id.
 func (c *Client) ID() repository.ID { return c.id }
 
+// AppendOnly reports whether the server removes nothing, as far as it says so: Attic's says nothing of the kind.
+func (c *Client) AppendOnly() bool { return c.appendOnly }
+
 // String returns where the repository is, as the server was told.
 func (c *Client) String() string { return c.path }
 
