@@ -40,6 +40,9 @@ var (
 	ErrTooManyChunks = errors.New("has too many chunks for an archive, and is not stored")
 	// ErrChanged is reported of a file that changed each time it was read.
 	ErrChanged = errors.New("changed while it was read, and is not stored")
+	// ErrSize is reported of a file with more or less content than its size says, though nothing has changed it: one that
+	// the system makes up as it is read, in /proc or /sys, or one that was not read to its end.
+	ErrSize = errors.New("has not the size that the system says, as files in /proc and /sys, and is not stored")
 	// ErrUnknownType is reported of what is neither a file, a directory, a link, a device, a FIFO nor a socket.
 	ErrUnknownType = errors.New("is of an unknown type, and is not stored")
 )

@@ -31,45 +31,49 @@ func (r *reader) run(ctx context.Context) {
 
 // readFile reads a file, and once more if it changed meanwhile. Its item then says what was true before and after.
 func (r *reader) readFile(ctx context.Context, e *entry) error {
-	for range 2 {
-		whole, err := r.tryFile(ctx, e)
-		if whole || err != nil {
-			return err
-		}
+	err := r.tryFile(ctx, e)
+	if err == ErrChanged || err == ErrSize {
+		err = r.tryFile(ctx, e)
 	}
-	return ErrChanged
+	return err
 }
 
-// tryFile reports whether it has read the file as a whole, with nobody changing it.
-func (r *reader) tryFile(ctx context.Context, e *entry) (bool, error) {
+// tryFile reads the file. It returns ErrChanged or ErrSize if that was not as a whole, with nobody changing it.
+func (r *reader) tryFile(ctx context.Context, e *entry) error {
 	f, err := e.dir.Open(e.name)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer f.Close()
 	before, err := fsmeta.Fstat(f)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if before.Type() != fsmeta.TypeRegular {
-		return false, nil // something else has taken its name
+		return ErrChanged // something else has taken its name
 	}
 	if e.shared != nil && *e.shared != before.FileID {
-		return false, nil // and later names of the file would become names of this one
+		return ErrChanged // and later names of the file would become names of this one
 	}
 	item := fsmeta.NewItem(e.item.Path, before, &r.owners)
 	e.attrErr = fsmeta.ReadAttrs(e.dir, e.name, f, item, &r.owners)
 	// One that grows without end is noticed by the first byte.
 	n, err := r.cut(ctx, e, io.LimitReader(fsmeta.Reader(f), before.Size+1))
 	if err != nil {
-		return false, err
+		return err
 	}
 	after, err := fsmeta.Fstat(f)
 	if err != nil {
-		return false, err
+		return err
 	}
 	e.set(item, before)
-	return n == before.Size && before.SameContent(after), nil
+	switch {
+	case !before.SameContent(after):
+		return ErrChanged
+	case n != before.Size:
+		return ErrSize
+	}
+	return nil
 }
 
 // cut makes tasks of the content, and returns its length.
