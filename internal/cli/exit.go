@@ -78,6 +78,21 @@ with ATTIC_.`,
 // errWarnings ends a command that has done what it could, and has told already what it could not.
 var errWarnings = errors.New("done with warnings")
 
+// errTargetFull is matched by an error about a disk that is full and has not to do with the repository.
+var errTargetFull = errors.New("the target is full")
+
+type targetFullError struct{ error }
+
+func (e *targetFullError) Unwrap() []error { return []error{errTargetFull, e.error} }
+
+// atTarget returns an error about files that are brought back, marked so that nobody deletes archives for their sake.
+func atTarget(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return &targetFullError{err}
+	}
+	return err
+}
+
 // usageError is a command line that makes no sense.
 type usageError struct{ msg string }
 
@@ -118,6 +133,7 @@ var kinds = []struct {
 	{rpc.ErrConnection, exitError, "what was committed before is kept; \"ssh HOST garret version\" shows whether the server can be had"},
 	{repository.ErrAppendOnly, exitError, adviceAppendOnly},
 	{repository.ErrNoTransaction, exitError, `"garret info --transactions" lists those there are`},
+	{errTargetFull, exitError, "free some space there and do it again"},
 	{syscall.ENOSPC, exitError, adviceFull},
 	{syscall.EDQUOT, exitError, adviceFull},
 	{repository.ErrIntegrity, exitError, `"garret check" finds out what is damaged`},

@@ -29,6 +29,10 @@ func TestEveryErrorHasItsCodeAndOneLine(t *testing.T) {
 			&fs.PathError{Op: "write", Path: "/r/data/0/1", Err: syscall.ENOSPC}, 2,
 			"write /r/data/0/1: no space left on device; free some space and do it again; deleting archives needs none",
 		},
+		{
+			atTarget(&fs.PathError{Op: "write", Path: "/back/cat.jpg", Err: syscall.ENOSPC}), 2,
+			"write /back/cat.jpg: no space left on device; free some space there and do it again",
+		},
 		{fmt.Errorf("open %q: %w", "r", repository.ErrNotExist), 10, `open "r": repository does not exist; "garret init" makes one`},
 		{fmt.Errorf("open %q: %w", "r", repository.ErrInvalid), 10, `open "r": not a valid repository`},
 		{repository.ErrLocked, 11, "repository is locked; try again later, or wait with --lock-wait"},

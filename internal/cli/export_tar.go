@@ -155,7 +155,7 @@ func (a *app) exportTar(
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("export archive %q: %w", loc.Archive, err)
+		return atTarget(fmt.Errorf("export archive %q: %w", loc.Archive, err))
 	}
 	missing := sel.unmatched()
 	for _, path := range missing {

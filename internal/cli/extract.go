@@ -116,7 +116,7 @@ func (a *app) extract(cmd *cobra.Command, args []string, x *extraction) (err err
 		}
 	}
 	out := bufio.NewWriter(a.stdout)
-	defer func() { err = cmp.Or(err, out.Flush()) }()
+	defer func() { err = cmp.Or(err, atTarget(out.Flush())) }()
 	if x.stdout {
 		x.Content = out
 	}
@@ -140,7 +140,7 @@ func (a *app) extract(cmd *cobra.Command, args []string, x *extraction) (err err
 	done, err := restore.Run(cmd.Context(), s.cat, rec, x.Options)
 	stop()
 	if err != nil {
-		return err
+		return atTarget(err)
 	}
 	missing := sel.unmatched()
 	for _, path := range missing {

@@ -117,3 +117,31 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// Who brings files back to a disk that is full is not told to delete archives.
+func TestFullTarget(t *testing.T) {
+	files, disk := useTestEnv(t), mountSmall(t, 4)
+	large, repo := filepath.Join(files, "large"), filepath.Join(files, "repo")
+	randomFile(t, large, 8<<20)
+	garret(t, "init", repo)
+	garret(t, "create", repo+"::one", large)
+	for _, args := range [][]string{
+		{"extract", "--target", filepath.Join(disk, "out"), repo + "::one"},
+		{"export-tar", repo + "::one", filepath.Join(disk, "one.tar")},
+	} {
+		var stderr bytes.Buffer
+		if code := Run(t.Context(), args, strings.NewReader(""), &stderr, &stderr); code != exitError {
+			t.Errorf("%s: exit code %d", args[0], code)
+		}
+		if msg := stderr.String(); !strings.HasSuffix(msg, "no space left on device; free some space there and do it again\n") {
+			t.Errorf("%s: the message is %q", args[0], msg)
+		}
+		if left, err := filepath.Glob(filepath.Join(disk, ".garret-tmp-*")); err != nil || len(left) > 0 {
+			t.Errorf("%s: left: %q, %v", args[0], left, err)
+		}
+		if err := os.RemoveAll(filepath.Join(disk, "out")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	garret(t, "check", repo)
+}
