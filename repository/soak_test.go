@@ -276,12 +276,6 @@ func randomEnding(rng *rand.Rand) ending {
 	}
 }
 
-// change is one object's part of a transaction.
-type change struct {
-	key     int
-	version uint32
-}
-
 // transaction puts and deletes, from several goroutines, and ends as it is told.
 func (l *load) transaction(r *Repository, rng *rand.Rand, end ending) {
 	l.turn.Lock()
@@ -750,13 +744,13 @@ func TestSoak(t *testing.T) {
 	running.Go(func() { reopened.write(ctx) })
 	running.Go(func() { kept.write(ctx) })
 	running.Go(func() { kept.tryOpen(ctx) })
-	u := usage{t: t, kept: filepath.Join(kept.path, "data") + string(filepath.Separator)}
+	u := usage{t: t, kept: kept.path}
 	u.watch(ctx, &quiet, d)
 	running.Wait()
 	for _, l := range []*load{reopened, kept} {
 		l.finish()
 	}
 	if !t.Failed() {
-		u.judge()
+		u.judge(d)
 	}
 }

@@ -100,7 +100,7 @@ func TestSoak(t *testing.T) {
 	running.Go(func() { s.serve(d) })
 	running.Wait()
 	if !t.Failed() {
-		s.finish()
+		s.finish(d)
 	}
 }
 
@@ -425,7 +425,7 @@ func (s *soak) mount(rng *rand.Rand) {
 }
 
 // finish looks at everything once more, and at what the processes have used.
-func (s *soak) finish() {
+func (s *soak) finish(d time.Duration) {
 	s.mustRun(client{}, "check", "--verify-data", "REPO")
 	var names []string
 	for _, w := range s.writers {
@@ -448,16 +448,19 @@ func (s *soak) finish() {
 	}
 	s.Logf("commands that were run: %v", s.counts)
 	for _, what := range []string{"create", "extract"} {
-		s.flat(what)
+		s.flat(what, d)
 	}
 }
 
-// flat fails the test if the processes of a command have come to use more and more.
-func (s *soak) flat(what string) {
+// flat fails the test if the processes of a command have come to use more and more. A soak of seconds may be too short to tell.
+func (s *soak) flat(what string, d time.Duration) {
 	used := s.memory[what]
 	n := len(used)
 	if n < 8 {
-		s.Errorf("%s was run %d times: too few", what, n)
+		s.Logf("%s was run %d times: too few", what, n)
+		if d >= time.Minute {
+			s.Fail()
+		}
 		return
 	}
 	first, last := median(used[n/4:n/2]), median(used[3*n/4:])

@@ -23,7 +23,7 @@ import (
 
 const (
 	servedKeys        = 300
-	serverMemoryGrows = 64 << 20 // bytes by which the process may grow, with the race detector in it
+	serverMemoryGrows = 128 << 20 // bytes by which the process may grow, with the race detector in it
 )
 
 // served is what the client of the server knows.
@@ -193,13 +193,16 @@ func (v *served) measure(pid int) {
 	}
 	pages, _ := strconv.ParseInt(strings.Fields(string(statm))[1], 10, 64)
 	v.memory = append(v.memory, pages*int64(os.Getpagesize()))
-	segments := filepath.Join(v.s.w, "served", "data") + string(filepath.Separator)
+	// Files of the repository may be open, each once; those that have been removed may not.
+	files := filepath.Join(v.s.w, "served") + string(filepath.Separator)
+	inUse := map[string]bool{}
 	open := 0
 	for _, fd := range fds {
 		to, _ := os.Readlink(filepath.Join(proc, "fd", fd.Name()))
-		if !strings.HasPrefix(to, segments) || strings.HasSuffix(to, " (deleted)") {
-			open++ // segments that are there may be open
+		if inUse[to] || !strings.HasPrefix(to, files) || strings.HasSuffix(to, " (deleted)") {
+			open++
 		}
+		inUse[to] = true
 	}
 	v.descriptors = append(v.descriptors, open)
 }
