@@ -149,6 +149,7 @@ type load struct {
 	turn    sync.Mutex // held for a transaction, and by who needs that there is none
 	version atomic.Uint32
 	random  atomic.Uint64
+	recent  atomic.Int64 // a key that was just changed
 	keys    [loadKeys]timeline
 	loadCounts
 }
@@ -316,6 +317,7 @@ func (l *load) change(r *Repository, rng *rand.Rand, putter, count int, touched 
 	for range count {
 		key := rng.IntN(loadKeys/loadPutters)*loadPutters + putter
 		o := &l.keys[key]
+		l.recent.Store(int64(key))
 		now, is := touched[key]
 		if !is {
 			now = o.acknowledged()
@@ -394,6 +396,9 @@ func (l *load) read(r *Repository) {
 func (l *load) readOnce(r *Repository, rng *rand.Rand) error {
 	ctx := context.Background()
 	key := rng.IntN(loadKeys)
+	if rng.IntN(2) == 0 {
+		key = int(l.recent.Load())
+	}
 	from := l.keys[key].begin()
 	switch rng.IntN(12) {
 	case 0:
@@ -685,12 +690,8 @@ func (l *load) finish() {
 		l.loseIndex()
 	}
 	l.Logf("%s: %v", l.name, &l.loadCounts)
-	for what, n := range map[string]int64{
-		"transactions": l.transactions.Load(), "rollbacks": l.rollbacks.Load(), "reads": l.reads.Load(), "checks": l.checks.Load(),
-	} {
-		if n == 0 {
-			l.failf("there were no %s", what)
-		}
+	if l.transactions.Load() == 0 || l.reads.Load() == 0 {
+		l.failf("nothing was done")
 	}
 }
 
