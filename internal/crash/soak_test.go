@@ -19,7 +19,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,17 +33,17 @@ const soakWriters = 3 // of which the last goes through a server
 // soak is what the clients share.
 type soak struct {
 	*bench
-	ctx  context.Context
-	end  context.CancelFunc // at a failure
-	rsh  string
-	seed uint64
+	ctx   context.Context
+	end   context.CancelFunc // at a failure
+	rsh   string
+	plain string // the program without the race detector
+	seed  uint64
 
 	random  atomic.Uint64
 	writers [soakWriters]*writer
 
 	mu     sync.Mutex
 	counts map[string]int
-	memory map[string][]int64 // the most that each process of a command has used, in what the system counts it in
 }
 
 // A writer is a client with a tree of its own, which changes, and with archives of its own.
@@ -100,7 +99,7 @@ func TestSoak(t *testing.T) {
 	running.Go(func() { s.serve(d) })
 	running.Wait()
 	if !t.Failed() {
-		s.finish(d)
+		s.finish()
 	}
 }
 
@@ -108,7 +107,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	base := memoryFolder(t)
 	s := &soak{
 		bench: &bench{T: t, base: base, w: filepath.Join(base, "w"), binary: buildGarret(t, t.TempDir(), "-race")},
-		rsh:   filepath.Join(base, "rsh"), seed: seed, counts: map[string]int{}, memory: map[string][]int64{},
+		plain: buildGarret(t, t.TempDir()), rsh: filepath.Join(base, "rsh"), seed: seed, counts: map[string]int{},
 	}
 	check(t, os.Mkdir(s.w, 0o700))
 	check(t, os.WriteFile(s.rsh, []byte("#!/bin/sh\nshift\nexec sh -c \"$*\"\n"), 0o700))
@@ -180,11 +179,6 @@ func (s *soak) run(c client, args ...string) (string, bool) {
 		return "", false
 	}
 	s.count(args[0])
-	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		s.mu.Lock()
-		s.memory[args[0]] = append(s.memory[args[0]], u.Maxrss)
-		s.mu.Unlock()
-	}
 	return out.String(), true
 }
 
@@ -424,8 +418,8 @@ func (s *soak) mount(rng *rand.Rand) {
 	})
 }
 
-// finish looks at everything once more, and at what the processes have used.
-func (s *soak) finish(d time.Duration) {
+// finish looks at everything once more.
+func (s *soak) finish() {
 	s.mustRun(client{}, "check", "--verify-data", "REPO")
 	var names []string
 	for _, w := range s.writers {
@@ -447,27 +441,6 @@ func (s *soak) finish(d time.Duration) {
 		s.Errorf("check finds %v", report.Findings)
 	}
 	s.Logf("commands that were run: %v", s.counts)
-	for _, what := range []string{"create", "extract"} {
-		s.flat(what, d)
-	}
-}
-
-// flat fails the test if the processes of a command have come to use more and more. A soak of seconds may be too short to tell.
-func (s *soak) flat(what string, d time.Duration) {
-	used := s.memory[what]
-	n := len(used)
-	if n < 8 {
-		s.Logf("%s was run %d times: too few", what, n)
-		if d >= time.Minute {
-			s.Fail()
-		}
-		return
-	}
-	first, last := median(used[n/4:n/2]), median(used[3*n/4:])
-	s.Logf("memory of %s: %d, later %d", what, first, last)
-	if last > first+first/2 {
-		s.Errorf("%s has come to use more memory: %d, later %d", what, first, last)
-	}
 }
 
 func median(all []int64) int64 {
