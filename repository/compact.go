@@ -432,10 +432,10 @@ func (r *Repository) removeVictims(victims []victim) (freed int64, err error) {
 			}
 			unsynced = false
 		}
-		r.segments.forget(v.number)
 		if err := r.store.RemoveSegment(v.number); err != nil {
 			return freed, fmt.Errorf("remove segment %d: %w", v.number, err)
 		}
+		r.segments.forget(v.number)
 		delete(r.garbage, v.number)
 		delete(r.candidates, v.number)
 		freed += v.size

@@ -167,7 +167,7 @@ func (c *check) replace(n uint32) error {
 	if err != nil {
 		return err
 	}
-	c.r.segments.forget(n)
+	defer c.r.segments.forget(n) // after an error too, which may have come when it was replaced
 	write := func(w io.Writer) error {
 		if _, err := w.Write([]byte(segment.Magic)); err != nil {
 			return err

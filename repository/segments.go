@@ -17,9 +17,10 @@ const maxOpenSegments = 512
 // segments keeps the most recently used segments open. It is safe for concurrent use: one that is pushed out is closed
 // when its last reader is done.
 type segments struct {
-	store storage.Storage
-	mu    sync.Mutex
-	lru   *simplelru.LRU[uint32, *openSegment]
+	store  storage.Storage
+	mu     sync.Mutex
+	lru    *simplelru.LRU[uint32, *openSegment]
+	closed bool
 }
 
 // openSegment is a segment in use by as many as refs counts, the cache included.
@@ -36,10 +37,14 @@ func newSegments(s storage.Storage) *segments {
 	return &segments{store: s, lru: lru}
 }
 
-// acquire returns a segment, which the caller must release.
+// acquire returns a segment, which the caller must release. It fails with ErrClosed after close: a reader that was on its way
+// then must open nothing, as nobody would close it.
 func (c *segments) acquire(n uint32) (*openSegment, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ErrClosed
+	}
 	if s, ok := c.lru.Get(n); ok {
 		s.refs.Add(1)
 		return s, nil
@@ -61,11 +66,13 @@ func (c *segments) insert(n uint32, r storage.Reader) *openSegment {
 func (c *segments) insertLocked(n uint32, r storage.Reader) *openSegment {
 	s := &openSegment{Reader: r}
 	s.refs.Store(2)
+	c.lru.Remove(n) // Add would replace one with the same number, and not release it
 	c.lru.Add(n, s)
 	return s
 }
 
-// forget closes a segment that is about to be removed or replaced.
+// forget closes a segment that has been removed or replaced. It is called after that: before, a reader could open the old one
+// once more, which would keep its room, or be read in the place of the new one.
 func (c *segments) forget(n uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,6 +82,7 @@ func (c *segments) forget(n uint32) {
 func (c *segments) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closed = true
 	c.lru.Purge()
 }
 

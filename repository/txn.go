@@ -203,10 +203,10 @@ func (r *Repository) removeAbove(n int64) error {
 		return err
 	}
 	for i := len(numbers) - 1; i >= 0; i-- {
-		r.segments.forget(numbers[i])
 		if err := r.store.RemoveSegment(numbers[i]); err != nil {
 			return err
 		}
+		r.segments.forget(numbers[i])
 		if i == len(numbers)-1 || i == 0 {
 			if err := r.store.SyncSegments(); err != nil {
 				return err

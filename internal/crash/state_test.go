@@ -30,11 +30,12 @@ const (
 	newPass = "battery staple"
 )
 
-// buildGarret builds the program.
-func buildGarret(t *testing.T, dir string) string {
+// buildGarret builds the program. The flags are those of the compiler.
+func buildGarret(t *testing.T, dir string, flags ...string) string {
 	t.Helper()
 	binary := filepath.Join(dir, "garret")
-	if out, err := exec.Command("go", "build", "-o", binary, "garret/cmd/garret").CombinedOutput(); err != nil {
+	args := append(append([]string{"build"}, flags...), "-o", binary, "garret/cmd/garret")
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return binary
