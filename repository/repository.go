@@ -110,6 +110,7 @@ type Repository struct {
 	gap           int64      // a segment that is missing behind the tables, or -1
 	replayed      int64      // the transaction from which on segments were replayed
 	clean         bool       // nothing of an aborted transaction is there
+	noted         bool       // garret.history says since when the log is whole
 	unsynced      error      // why what was found could not be made durable: a sync that failed is not tried again
 	settled       bool       // what was found is durable
 	stale         bool       // there is an index of a transaction that does not exist
