@@ -241,9 +241,17 @@ func OpenIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, er
 		return nil, err
 	}
 	if err := r.load(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open repository %q: %w", s, err), r.Close())
+		return nil, errors.Join(openError(s, err), r.Close())
 	}
 	return r, nil
+}
+
+// openError says which repository could not be opened.
+func openError(s storage.Storage, err error) error {
+	if errors.Is(err, storage.ErrMisplaced) {
+		return fmt.Errorf("open repository %q: %w: %w; mend the config, or move the segment", s, ErrInvalid, err)
+	}
+	return fmt.Errorf("open repository %q: %w", s, err)
 }
 
 // OpenForCheck opens a repository as Open does, but also when its state needs a check: all but Check, ID and Close
@@ -263,7 +271,7 @@ func OpenForCheckIn(ctx context.Context, s storage.Storage, o *Options) (*Reposi
 		return nil, err
 	}
 	if err := r.load(ctx); err != nil {
-		err = fmt.Errorf("open repository %q: %w", s, err)
+		err = openError(s, err)
 		if !errors.Is(err, ErrCheckNeeded) {
 			return nil, errors.Join(err, r.Close())
 		}
