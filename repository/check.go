@@ -380,12 +380,6 @@ func (c *check) knownOffsets(n uint32) ([]int64, error) {
 	return c.known[n], nil
 }
 
-// hasOwnIndex reports whether the index has checksums that were made when it was written.
-func (c *check) hasOwnIndex() bool {
-	base := c.r.index.base()
-	return base != nil && !base.adopted
-}
-
 // isBroken reports whether the segment of a location is damaged, missing, or cut off before it.
 func (c *check) isBroken(loc location) bool {
 	size, ok := c.scanned[loc.segment]
@@ -397,10 +391,10 @@ func (c *check) isBroken(loc location) bool {
 // is wrong. That of another program has no checksums, and who has come to use it since does not know better.
 func (c *check) isProof(want, got location) (bool, error) {
 	_, isThere := c.scanned[want.segment]
-	if !isThere || slices.Contains(c.damaged, want.segment) || c.hasOwnIndex() && c.isBroken(want) {
+	if !isThere || slices.Contains(c.damaged, want.segment) || c.r.hasOwnIndex() && c.isBroken(want) {
 		return true, nil
 	}
-	if got.segment == want.segment || !c.hasOwnIndex() {
+	if got.segment == want.segment || !c.r.hasOwnIndex() {
 		return false, nil
 	}
 	if c.matching == nil {
@@ -422,7 +416,7 @@ func (c *check) isProof(want, got location) (bool, error) {
 // counts, unless the index has come up to that and says otherwise: then a segment is not the one that it was. And the
 // reference's compaction is known to put an old DELETE behind the PUT of the same transaction.
 func (c *check) isThere(loc location, id ID) (bool, error) {
-	if got, ok := c.log.get(id); ok && loc.before(got) && !(c.hasOwnIndex() && int64(got.segment) <= c.r.replayed) {
+	if got, ok := c.log.get(id); ok && loc.before(got) && !(c.r.hasOwnIndex() && int64(got.segment) <= c.r.replayed) {
 		return false, nil
 	}
 	_, err := c.r.read(loc, id)
@@ -445,7 +439,7 @@ func (c *check) compare(ctx context.Context) error {
 	index := &c.r.index
 	// An index with checksums of its own is believed when it says that something was deleted: a segment that is missing, or
 	// cut off between two entries, leaves no other trace.
-	explained := len(c.damaged) > 0 || c.hasOwnIndex()
+	explained := len(c.damaged) > 0 || c.r.hasOwnIndex()
 	missing := map[uint32]bool{}
 	misnamed := map[location]bool{} // where the index has objects that are not there
 	unseen := 0

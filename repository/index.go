@@ -123,6 +123,12 @@ func (x *index) base() *table {
 	return nil
 }
 
+// hasOwnIndex reports whether the index has checksums that were made when it was written. The caller holds tx in any way.
+func (r *Repository) hasOwnIndex() bool {
+	base := r.index.base()
+	return base != nil && !base.adopted
+}
+
 // set notes a change of the open transaction; existed says whether the object was there.
 func (x *index) set(id ID, loc location, existed bool) {
 	if x.txn == nil {

@@ -119,6 +119,9 @@ func (r *Repository) heal(ctx context.Context, err error) bool {
 	if r.usable() != nil {
 		return false
 	}
+	if other := (*IntegrityError)(nil); errors.As(err, &other) && other.otherEntry && r.hasOwnIndex() {
+		return false // its checksums are right, so that it is the segment that is wrong: a check must know what was there
+	}
 	if r.rebuilt {
 		return len(r.index.tables) == 0 // somebody else was faster
 	}
