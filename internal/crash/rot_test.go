@@ -53,6 +53,7 @@ const eachBinary = 150
 func TestRottenFiles(t *testing.T) {
 	seed := seedOf(t)
 	base := memoryFolder(t)
+	binary := buildGarret(t, t.TempDir()) // with the home folder that there is, in which the modules are
 	// The environment is one for all that run side by side: they have keys and caches in the same two folders.
 	for name, value := range map[string]string{
 		"HOME": filepath.Join(base, "home"), "GARRET_KEYS_DIR": filepath.Join(base, "keys"), "GARRET_CACHE_DIR": filepath.Join(base, "cache"),
@@ -71,7 +72,6 @@ func TestRottenFiles(t *testing.T) {
 		check(t, os.Mkdir(filepath.Join(base, dir), 0o700))
 	}
 	(&bench{T: t, base: base, rng: rand.New(rand.NewPCG(seed, 2))}).trees()
-	binary := buildGarret(t, t.TempDir())
 	for i, kind := range []string{
 		"none/repo/config", "none/repo/garret.reserve", "none/cache/known.json", "none/cache/garret.files", "none/cache/garret.chunks",
 		"none/cache/garret.chunks.N", "none/cache/garret.chunks.lock",
@@ -94,7 +94,7 @@ func TestRottenFiles(t *testing.T) {
 				t.Fatalf("%q are of that kind, of %q", paths, slices.Sorted(maps.Keys(h.now.Files)))
 			}
 			var tally rottest.Tally
-			for cases := rottest.Cases(t, 60, 15); tally.Cases() < cases; {
+			for cases := rottest.Cases(t, 40, 10); tally.Cases() < cases; {
 				if outcome := h.rotten(paths[0], old.Files[paths[0]], tally.Cases()); outcome != "" {
 					tally.Add(outcome)
 				}
