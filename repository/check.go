@@ -40,7 +40,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 	r.tx.Lock()
 	defer r.tx.Unlock()
 	if err := r.idle(); err != nil && !errors.Is(err, ErrCheckNeeded) {
-		return nil, fmt.Errorf("check: %w", err)
+		return nil, fmt.Errorf("check: %w", aboutPlaces(err))
 	}
 	if o.Repair && (o.From > 0 || !o.Until.IsZero()) {
 		return nil, errors.New("check: a repair needs the whole check, and not a part of it")
@@ -55,7 +55,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 	}
 	c := &check{r: r, o: o, report: &Report{}, log: newLogTable(r.index.count), scanned: map[uint32]int64{}}
 	if err := c.run(ctx); err != nil {
-		return nil, fmt.Errorf("check: %w", err)
+		return nil, fmt.Errorf("check: %w", aboutPlaces(err))
 	}
 	if !o.Repair || c.report.OK() || o.Confirm != nil && !o.Confirm(c.report) {
 		return c.report, nil

@@ -248,10 +248,15 @@ func OpenIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, er
 
 // openError says which repository could not be opened.
 func openError(s storage.Storage, err error) error {
+	return fmt.Errorf("open repository %q: %w", s, aboutPlaces(err))
+}
+
+// aboutPlaces says what to do where a segment is in the wrong place.
+func aboutPlaces(err error) error {
 	if errors.Is(err, storage.ErrMisplaced) {
-		return fmt.Errorf("open repository %q: %w: %w; mend the config, or move the segment", s, ErrInvalid, err)
+		return fmt.Errorf("%w: %w; mend the config, or move the segment", ErrInvalid, err)
 	}
-	return fmt.Errorf("open repository %q: %w", s, err)
+	return err
 }
 
 // OpenForCheck opens a repository as Open does, but also when its state needs a check: all but Check, ID and Close

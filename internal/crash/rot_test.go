@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"garret/internal/cli"
 	"garret/internal/envelope"
@@ -395,7 +396,7 @@ func (h *rotting) use(what, path string, isConfig, isKey bool) map[string]bool {
 // countersNow returns the counters that the envelopes in the repository use.
 func (h *rotting) countersNow() (all []counterRange) {
 	ctx := context.Background()
-	r, err := repository.Open(ctx, filepath.Join(h.w, "repo"), &repository.Options{ReadOnly: true})
+	r, err := repository.Open(ctx, filepath.Join(h.w, "repo"), &repository.Options{ReadOnly: true, LockWait: time.Minute})
 	check(h, err)
 	defer r.Close()
 	for id, err := range r.All(ctx) {
