@@ -39,14 +39,17 @@ func (r *Repository) keeps(id ID, old location) bool {
 
 // wholeName is the file that says from which transaction on no segment was removed: what is missing up to there was missing
 // then already. The first who writes to an append-only repository makes it, and a compaction of this program takes it back
-// before it removes anything. It has one line: "garret-history 1 ", the number in 10 decimal digits, a space, the CRC-32
-// (IEEE) of all before in 8 hexadecimal digits.
+// before it removes anything. It has one line: "garret-history 2 ", the number in 10 decimal digits, a space, how many
+// segments there are up to it in 10 decimal digits, a space, the CRC-32 (IEEE) of all before in 8 hexadecimal digits.
+//
+// Without the count, a segment that is lost later would pass for one that was missing before, and an old copy of the file
+// would be believed after a compaction.
 const wholeName = ownPrefix + "history"
 
-const wholeFormat = "garret-history 1 %010d "
+const wholeFormat = "garret-history 2 %010d %010d "
 
-func formatWhole(since uint32) []byte {
-	line := fmt.Appendf(nil, wholeFormat, since)
+func formatWhole(since uint32, segments int) []byte {
+	line := fmt.Appendf(nil, wholeFormat, since, segments)
 	return fmt.Appendf(line, "%08x\n", crc32.ChecksumIEEE(line))
 }
 
@@ -60,32 +63,47 @@ func (r *Repository) wholeSince() (int64, error) {
 		return -1, err
 	}
 	var since uint32
-	if _, err := fmt.Sscanf(string(b), wholeFormat, &since); err != nil || string(b) != string(formatWhole(since)) {
+	var count int
+	if _, err := fmt.Sscanf(string(b), wholeFormat, &since, &count); err != nil ||
+		string(b) != string(formatWhole(since, count)) {
 		return -1, nil
 	}
 	if int64(since) > r.committed { // it is of another history
+		return -1, nil
+	}
+	log, err := r.committedSegments()
+	if err != nil {
+		return -1, err
+	}
+	if countUpTo(log, int64(since)) != count { // something was removed, or lost, since then
 		return -1, nil
 	}
 	return int64(since), nil
 }
 
 // noteWhole notes, before something is appended to a repository that is append-only, that its log is whole from now on. It
-// is of use to people alone, so that it may fail.
+// is of use to people alone, so that it may fail. It is called by the one who begins a transaction.
 func (r *Repository) noteWhole() {
-	if !r.AppendOnly() || r.committed < 0 {
+	if !r.AppendOnly() || r.committed < 0 || r.noted {
 		return
 	}
 	since, err := r.wholeSince()
 	if err == nil && since < 0 {
-		err = unlessFull(storage.WriteFile(r.store, wholeName, formatWhole(uint32(r.committed))))
+		var log []uint32
+		if log, err = r.committedSegments(); err == nil {
+			whole := formatWhole(uint32(r.committed), countUpTo(log, r.committed))
+			err = unlessFull(storage.WriteFile(r.store, wholeName, whole))
+		}
 	}
 	if err != nil {
 		r.opts.Warn(fmt.Errorf("note that nothing is removed: %w", err))
 	}
+	r.noted = err == nil
 }
 
 // forgetWhole takes that back, for good, before segments are removed.
 func (r *Repository) forgetWhole() error {
+	r.noted = false
 	f, err := r.store.OpenFile(wholeName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -40,7 +40,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 	r.tx.Lock()
 	defer r.tx.Unlock()
 	if err := r.idle(); err != nil && !errors.Is(err, ErrCheckNeeded) {
-		return nil, fmt.Errorf("check: %w", err)
+		return nil, fmt.Errorf("check: %w", aboutPlaces(err))
 	}
 	if o.Repair && (o.From > 0 || !o.Until.IsZero()) {
 		return nil, errors.New("check: a repair needs the whole check, and not a part of it")
@@ -55,7 +55,7 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 	}
 	c := &check{r: r, o: o, report: &Report{}, log: newLogTable(r.index.count), scanned: map[uint32]int64{}}
 	if err := c.run(ctx); err != nil {
-		return nil, fmt.Errorf("check: %w", err)
+		return nil, fmt.Errorf("check: %w", aboutPlaces(err))
 	}
 	if !o.Repair || c.report.OK() || o.Confirm != nil && !o.Confirm(c.report) {
 		return c.report, nil
@@ -379,9 +379,6 @@ func (c *check) knownOffsets(n uint32) ([]int64, error) {
 	return c.known[n], nil
 }
 
-// hasOwnIndex reports whether the index has checksums that were made when it was written.
-func (c *check) hasOwnIndex() bool { return c.r.index.isOwn() }
-
 // isBroken reports whether the segment of a location is damaged, missing, or cut off before it.
 func (c *check) isBroken(loc location) bool {
 	size, ok := c.scanned[loc.segment]
@@ -393,17 +390,17 @@ func (c *check) isBroken(loc location) bool {
 // of another program has no checksums, and who has come to use it since does not know better.
 func (c *check) isProof(want, got location) bool {
 	_, isThere := c.scanned[want.segment]
-	if !isThere || slices.Contains(c.damaged, want.segment) || c.hasOwnIndex() && c.isBroken(want) {
+	if !isThere || slices.Contains(c.damaged, want.segment) || c.r.hasOwnIndex() && c.isBroken(want) {
 		return true
 	}
-	return got.segment != want.segment && c.hasOwnIndex()
+	return got.segment != want.segment && c.r.hasOwnIndex()
 }
 
 // isThere reports whether the object that the index has at a location can be read there. In the log, what comes later
 // counts, unless the index has come up to that and says otherwise: then a segment is not the one that it was. And the
 // reference's compaction is known to put an old DELETE behind the PUT of the same transaction.
 func (c *check) isThere(loc location, id ID) (bool, error) {
-	if got, ok := c.log.get(id); ok && loc.before(got) && !(c.hasOwnIndex() && int64(got.segment) <= c.r.replayed) {
+	if got, ok := c.log.get(id); ok && loc.before(got) && !(c.r.hasOwnIndex() && int64(got.segment) <= c.r.replayed) {
 		return false, nil
 	}
 	_, err := c.r.read(loc, id)
@@ -426,7 +423,7 @@ func (c *check) compare(ctx context.Context) error {
 	index := &c.r.index
 	// An index with checksums of its own is believed when it says that something was deleted: a segment that is missing, or
 	// cut off between two entries, leaves no other trace.
-	explained := len(c.damaged) > 0 || c.hasOwnIndex()
+	explained := len(c.damaged) > 0 || c.r.hasOwnIndex()
 	missing := map[uint32]bool{}
 	misnamed := map[location]bool{} // where the index has objects that are not there
 	unseen := 0

@@ -452,7 +452,7 @@ func TestGapsOfBeforeAreToldApart(t *testing.T) {
 	if _, err := r.Compact(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.WriteFile(wholeName, formatWhole(0)); err == nil {
+	if err := r.WriteFile(wholeName, formatWhole(0, 1)); err == nil {
 		t.Error("anybody can say that nothing was removed")
 	}
 	missing := func(r *Repository, n uint32) int {
@@ -485,7 +485,7 @@ func TestGapsOfBeforeAreToldApart(t *testing.T) {
 		}
 	}
 	// A damaged note, one of another history, and one whose segment is gone, say nothing.
-	for _, b := range [][]byte{nil, []byte("junk"), formatWhole(1 << 30), formatWhole(1), make([]byte, 1000)} {
+	for _, b := range [][]byte{nil, []byte("junk"), formatWhole(1<<30, 1), formatWhole(1, 2), make([]byte, 1000)} {
 		m := mem.Clone()
 		m.Damage(-1, wholeName, func([]byte) []byte { return b })
 		other := openIn(t, m, nil)

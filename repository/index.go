@@ -123,10 +123,9 @@ func (x *index) base() *table {
 	return nil
 }
 
-// isOwn reports whether the tables have checksums that were made when they were written. They are believed, then, where they
-// and the segments contradict each other.
-func (x *index) isOwn() bool {
-	base := x.base()
+// hasOwnIndex reports whether the index has checksums that were made when it was written. The caller holds tx in any way.
+func (r *Repository) hasOwnIndex() bool {
+	base := r.index.base()
 	return base != nil && !base.adopted
 }
 

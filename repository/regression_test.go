@@ -487,3 +487,46 @@ func TestLargestSegmentNumber(t *testing.T) {
 		readAndCheck(t, dir, valuesOf(1, committed))
 	}
 }
+
+// TestAnObjectInThePlaceOfAnotherDoesNotMakeTheIndexForget cuts an entry out of a damaged segment, so that another is where
+// the index has it. Its checksums are right: who reads must not have it made anew without what is lost, or else a check has
+// nothing to tell of.
+func TestAnObjectInThePlaceOfAnotherDoesNotMakeTheIndexForget(t *testing.T) {
+	mem := new(storage.Mem)
+	r := createIn(t, mem, plain())
+	for i := 1; i <= 4; i++ {
+		mustPut(t, r, i, fmt.Sprint("value ", i))
+	}
+	mustCommit(t, r)
+	writeIndex(t, r)
+	loc, ok, err := r.index.lookup(numbered(2))
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	mustClose(t, r)
+	mem.Damage(int64(loc.segment), "", func(b []byte) []byte {
+		b[segment.MagicSize+segment.KeyedSize] ^= 1 // the first object's value
+		return slices.Delete(b, int(loc.offset), int(loc.offset)+segment.KeyedSize+len("value 2"))
+	})
+	r = openForCheckIn(t, mem, plain())
+	for range 2 {
+		if got, err := r.Get(context.Background(), numbered(2)); !errors.Is(err, ErrIntegrity) || errors.Is(err, ErrNotFound) {
+			t.Errorf("it is %q, %v", got, err)
+		}
+	}
+	report := mustCheck(t, r, true)
+	left := stateOf(t, r)
+	for i := 1; i <= 4; i++ {
+		id := numbered(i)
+		if _, there := left[id]; !there && !slices.ContainsFunc(report.Findings, func(f Finding) bool {
+			return f.Kind == LostObject && f.Object != nil && *f.Object == id
+		}) {
+			t.Errorf("object %d is lost; check finds %v", i, report.Findings)
+		}
+	}
+	if again := mustCheck(t, r, true); !again.OK() {
+		t.Errorf("a second repair finds %v", again.Findings)
+	}
+	mustClose(t, r)
+	mustHold(t, mem, left, "after the repair")
+}

@@ -99,13 +99,13 @@ func (r *Repository) heal(ctx context.Context, err error) bool {
 	if !errors.Is(err, hashindex.ErrDamaged) {
 		return false
 	}
-	if errors.Is(err, ErrIntegrity) && r.ownIndex() {
-		return false // it is the segment that is wrong
-	}
 	r.tx.Lock()
 	defer r.tx.Unlock()
 	if r.usable() != nil {
 		return false
+	}
+	if other := (*IntegrityError)(nil); errors.As(err, &other) && other.otherEntry && r.hasOwnIndex() {
+		return false // its checksums are right, so that it is the segment that is wrong: a check must know what was there
 	}
 	if r.rebuilt {
 		return len(r.index.tables) == 0 // somebody else was faster
@@ -115,12 +115,6 @@ func (r *Repository) heal(ctx context.Context, err error) bool {
 		return false
 	}
 	return true
-}
-
-func (r *Repository) ownIndex() bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.index.isOwn()
 }
 
 // rebuild makes the index anew from the segments, in the middle of work. What the open transaction has changed stays. If a

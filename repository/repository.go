@@ -111,6 +111,7 @@ type Repository struct {
 	gap           int64      // a segment that is missing behind the tables, or -1
 	replayed      int64      // the transaction from which on segments were replayed
 	clean         bool       // nothing of an aborted transaction is there
+	noted         bool       // garret.history says since when the log is whole
 	unsynced      error      // why what was found could not be made durable: a sync that failed is not tried again
 	settled       bool       // what was found is durable
 	stale         bool       // there is an index of a transaction that does not exist
@@ -243,9 +244,22 @@ func OpenIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, er
 		return nil, err
 	}
 	if err := r.load(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open repository %q: %w", s, err), r.Close())
+		return nil, errors.Join(openError(s, err), r.Close())
 	}
 	return r, nil
+}
+
+// openError says which repository could not be opened.
+func openError(s storage.Storage, err error) error {
+	return fmt.Errorf("open repository %q: %w", s, aboutPlaces(err))
+}
+
+// aboutPlaces says what to do where a segment is in the wrong place.
+func aboutPlaces(err error) error {
+	if errors.Is(err, storage.ErrMisplaced) {
+		return fmt.Errorf("%w: %w; mend the config, or move the segment", ErrInvalid, err)
+	}
+	return err
 }
 
 // OpenForCheck opens a repository as Open does, but also when its state needs a check: all but Check, ID and Close
@@ -265,7 +279,7 @@ func OpenForCheckIn(ctx context.Context, s storage.Storage, o *Options) (*Reposi
 		return nil, err
 	}
 	if err := r.load(ctx); err != nil {
-		err = fmt.Errorf("open repository %q: %w", s, err)
+		err = openError(s, err)
 		if !errors.Is(err, ErrCheckNeeded) {
 			return nil, errors.Join(err, r.Close())
 		}

@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
+	"garret/internal/rottest"
 	"garret/repository/segment"
 	"garret/repository/storage"
 )
@@ -21,18 +20,14 @@ import (
 // file.
 
 // rotCases returns how many cases of a kind of file there are.
-func rotCases(t *testing.T) int {
-	if s := os.Getenv("GARRET_ROT_CASES"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
+func rotCases(t *testing.T) int { return rottest.Cases(t, 300, 50) }
+
+// found says whether something was found, for a tally.
+func found(is bool) string {
+	if is {
+		return "found"
 	}
-	if testing.Short() {
-		return 50
-	}
-	return 300
+	return "harmless"
 }
 
 // A rotting is a repository with an index of several layers, transactions behind it, and the copy that somebody made of it
@@ -102,44 +97,6 @@ func newRotting(t *testing.T, rng *rand.Rand) *rotting {
 	return h
 }
 
-// rot damages a content in one of many ways. old is what a copy of some time ago has.
-func rot(rng *rand.Rand, b, old []byte) (string, []byte) {
-	b = bytes.Clone(b)
-	if len(b) == 0 {
-		return "garbage", []byte{byte(rng.Uint32())}
-	}
-	from := rng.IntN(len(b))
-	to := min(len(b), from+1+rng.IntN(1+rng.IntN(700)))
-	switch rng.IntN(8) {
-	case 0, 1:
-		b[from] ^= 1 << rng.IntN(8)
-		return fmt.Sprintf("bit %d", from), b
-	case 2:
-		for range 2 + rng.IntN(6) {
-			b[rng.IntN(len(b))] ^= 1 << rng.IntN(8)
-		}
-		return "bits", b
-	case 3:
-		from, to = from/512*512, min(len(b), from/512*512+512)
-		clear(b[from:to])
-		return fmt.Sprintf("zeros %d to %d", from, to), b
-	case 4:
-		for i := from; i < to; i++ {
-			b[i] = byte(rng.Uint32())
-		}
-		return fmt.Sprintf("garbage %d to %d", from, to), b
-	case 5:
-		return fmt.Sprintf("cut at %d", from), b[:from]
-	case 6:
-		return fmt.Sprintf("without %d to %d", from, to), slices.Delete(b, from, to)
-	default:
-		if old == nil || bytes.Equal(old, b) {
-			return "missing", nil
-		}
-		return "an old copy", bytes.Clone(old)
-	}
-}
-
 func fileOf(t testing.TB, mem *storage.Mem, name string) []byte {
 	b, err := storage.ReadFile(mem, name, 1<<30)
 	if err != nil {
@@ -155,7 +112,8 @@ func TestRottenIndex(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))
 			var h *rotting
-			for i := range rotCases(t) {
+			var tally rottest.Tally
+			for i := 0; tally.Cases() < rotCases(t); i++ {
 				if i%50 == 0 {
 					h = newRotting(t, rng)
 				}
@@ -169,27 +127,39 @@ func TestRottenIndex(t *testing.T) {
 				slices.Sort(names)
 				name := names[rng.IntN(len(names))]
 				b := fileOf(t, m, name)
-				how, rotten := rot(rng, b, fileOf(t, h.old, name))
-				if bytes.Equal(b, rotten) {
+				how, rotten := rottest.Rot(rng, b, fileOf(t, h.old, name))
+				if rotten != nil && bytes.Equal(b, rotten) {
 					continue
 				}
 				m.Damage(-1, name, func([]byte) []byte { return rotten })
 				what := fmt.Sprintf("seed %d, case %d: %s: %s", seed, i, name, how)
-				r := openForCheckIn(t, m, rotOptions())
-				if rng.IntN(2) == 0 && r.usable() == nil {
+				told := false
+				o := rotOptions()
+				o.Warn = func(error) { told = true }
+				r := openForCheckIn(t, m, o)
+				needed := r.usable() != nil
+				if rng.IntN(2) == 0 && !needed {
 					h.mustReadNothingWrong(r, h.want, what)
 				}
 				report := mustCheck(t, r, true)
+				if needed && report.OK() {
+					t.Fatalf("%s: a check is needed, and finds nothing", what)
+				}
 				if got := stateOf(t, r); !maps.Equal(got, h.want) {
 					wrong := maps.Clone(h.want)
 					maps.DeleteFunc(wrong, func(id ID, v string) bool { return got[id] == v })
 					t.Fatalf("%s: lost are %v; %d objects, want %d; %v", what, wrong, len(got), len(h.want), report.Findings)
 				}
-				if report := mustCheck(t, r, false); !report.OK() {
-					t.Fatalf("%s: after the repair: %v", what, report.Findings)
+				if again := mustCheck(t, r, rng.IntN(2) == 0); !again.OK() {
+					t.Fatalf("%s: after the repair: %v", what, again.Findings)
+				}
+				if !maps.Equal(stateOf(t, r), h.want) {
+					t.Fatalf("%s: a second repair makes it worse", what)
 				}
 				mustClose(t, r)
+				tally.Add(found(told || !report.OK()))
 			}
+			tally.Log(t)
 		})
 	}
 }
@@ -217,8 +187,9 @@ func TestRottenSegments(t *testing.T) {
 		t.Run(index, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 8))
 			var h *rotting
-			lost, unnoticed := 0, 0
-			for i := range rotCases(t) {
+			var tally rottest.Tally
+			objects := 0
+			for i := 0; tally.Cases() < rotCases(t); i++ {
 				if i%50 == 0 {
 					h = newRotting(t, rng)
 				}
@@ -226,55 +197,112 @@ func TestRottenSegments(t *testing.T) {
 				if index == "without" {
 					dropIndex(m, nil, ownPrefix, indexPrefix, hintsPrefix)
 				}
-				l, noticed := h.segmentCase(m, index == "with index", fmt.Sprintf("seed %d, case %d", seed, i))
-				lost += l
-				if !noticed {
-					unnoticed++
+				c := h.segmentCase(m, index == "with index", fmt.Sprintf("seed %d, case %d", seed, i))
+				if c == nil {
+					continue
 				}
+				objects += c.lost
+				outcome := found(c.noticed)
+				if !c.noticed && c.lost > 0 {
+					outcome = "taken for an aborted transaction"
+				}
+				reported := ""
+				if c.noticed && c.lost > 0 {
+					reported = "with objects that are lost, which are reported"
+				}
+				tally.Add(outcome, reported)
 			}
-			t.Logf("%d objects lost, %d cases in which the end was taken for an aborted transaction", lost, unnoticed)
+			tally.Log(t)
+			t.Logf("%d objects were damaged themselves", objects)
 		})
 	}
 }
 
-// TestSwappedSegments puts two segments in each other's place. No value may come up that was never one of the object's, and
-// a second repair finds nothing to do.
+// TestSwappedSegments puts two segments in each other's place, or one in the place of another or beside all others. No value
+// may come up that was never one of the object's, and a second repair finds nothing to do.
 func TestSwappedSegments(t *testing.T) {
 	seed, _ := seeds(t, 1, 1)
-	rng := rand.New(rand.NewPCG(seed, 9))
-	var h *rotting
-	for i := range rotCases(t) {
-		if i%50 == 0 {
-			h = newRotting(t, rng)
-		}
-		m := h.now.Clone()
-		numbers, _ := m.Segments(-1)
-		a, b := numbers[rng.IntN(len(numbers))], numbers[rng.IntN(len(numbers))]
-		first, second := segmentOf(t, m, a), segmentOf(t, m, b)
-		m.Damage(int64(a), "", func([]byte) []byte { return second })
-		m.Damage(int64(b), "", func([]byte) []byte { return first })
-		what := fmt.Sprintf("seed %d, case %d: segments %d and %d", seed, i, a, b)
-		r := openForCheckIn(t, m, rotOptions())
-		report := mustCheck(t, r, true)
-		got := stateOf(t, r)
-		for id, v := range got {
-			if !slices.Contains(h.ever[id], v) {
-				t.Fatalf("%s: %v is %.30q", what, id, v)
+	for _, kind := range []string{"swapped", "duplicated"} {
+		t.Run(kind, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 9))
+			var h *rotting
+			var tally rottest.Tally
+			for i := 0; tally.Cases() < rotCases(t); i++ {
+				if i%50 == 0 {
+					h = newRotting(t, rng)
+				}
+				if outcome := h.swappedCase(rng, kind == "swapped", fmt.Sprintf("seed %d, case %d", seed, i)); outcome != "" {
+					tally.Add(outcome)
+				}
 			}
-		}
-		if len(got) < len(h.want) && report.OK() && max(a, b) < h.layered { // of those behind the index nothing is known
-			t.Fatalf("%s: %d objects of %d, and nothing is noticed", what, len(got), len(h.want))
-		}
-		if again := mustCheck(t, r, true); !again.OK() || !maps.Equal(stateOf(t, r), got) {
-			t.Fatalf("%s: a second repair finds %v", what, again.Findings)
-		}
-		mustClose(t, r)
-		mustHold(t, m, got, what)
+			tally.Log(t)
+		})
 	}
 }
 
-// segmentCase damages one segment and returns how many objects are lost, and whether that is noticed.
-func (h *rotting) segmentCase(m *storage.Mem, indexed bool, what string) (lost int, noticed bool) {
+// swappedCase says whether it was noticed; nothing, if the segments are the same.
+func (h *rotting) swappedCase(rng *rand.Rand, swap bool, what string) string {
+	t := h.T
+	m := h.now.Clone()
+	numbers, _ := m.Segments(-1)
+	a, b := numbers[rng.IntN(len(numbers))], numbers[rng.IntN(len(numbers))]
+	first, second := segmentOf(t, m, a), segmentOf(t, m, b)
+	switch {
+	case a == b || bytes.Equal(first, second):
+		return ""
+	case swap:
+		m.Damage(int64(a), "", func([]byte) []byte { return second })
+		m.Damage(int64(b), "", func([]byte) []byte { return first })
+	default:
+		if rng.IntN(3) == 0 { // a number that no segment has
+			b = uint32(rng.IntN(int(numbers[len(numbers)-1]) + 3))
+		}
+		if !slices.Contains(numbers, b) {
+			w, err := m.CreateSegment(b)
+			if err == nil {
+				_, err = w.Write(first)
+			}
+			if err = errors.Join(err, w.Seal(), w.Close()); err != nil {
+				t.Fatal(err)
+			}
+		} else if m.Damage(int64(b), "", func([]byte) []byte { return first }); b == a {
+			return ""
+		}
+	}
+	what += fmt.Sprintf(": segments %d and %d, swapped %v", a, b, swap)
+	r := openForCheckIn(t, m, rotOptions())
+	report := mustCheck(t, r, true)
+	got := stateOf(t, r)
+	for id, v := range got {
+		if !slices.Contains(h.ever[id], v) {
+			t.Fatalf("%s: %v is %.30q", what, id, v)
+		}
+	}
+	if len(got) < len(h.want) && report.OK() && max(a, b) < h.layered { // of those behind the index nothing is known
+		t.Fatalf("%s: %d objects of %d, and nothing is noticed", what, len(got), len(h.want))
+	}
+	if again := mustCheck(t, r, true); !again.OK() || !maps.Equal(stateOf(t, r), got) {
+		t.Fatalf("%s: a second repair finds %v", what, again.Findings)
+	}
+	mustClose(t, r)
+	mustHold(t, m, got, what)
+	switch {
+	case !report.OK():
+		return "found"
+	case maps.Equal(got, h.want):
+		return "harmless"
+	}
+	return "taken for what was there, or for an aborted transaction"
+}
+
+// segmentOutcome is how many objects are lost, and whether that is noticed.
+type segmentOutcome struct {
+	lost    int
+	noticed bool
+}
+
+// segmentCase damages one segment. It returns nil if that has changed nothing.
+func (h *rotting) segmentCase(m *storage.Mem, indexed bool, what string) *segmentOutcome {
 	numbers, _ := m.Segments(-1)
 	n := numbers[h.rng.IntN(len(numbers))]
 	before := segmentOf(h.T, m, n)
@@ -285,9 +313,9 @@ func (h *rotting) segmentCase(m *storage.Mem, indexed bool, what string) (lost i
 	if h.rng.IntN(8) == 0 {
 		old = segmentOf(h.T, m, numbers[h.rng.IntN(len(numbers))]) // another one's
 	}
-	how, after := rot(h.rng, before, old)
-	if bytes.Equal(before, after) {
-		return 0, true
+	how, after := rottest.Rot(h.rng, before, old)
+	if after != nil && bytes.Equal(before, after) {
+		return nil
 	}
 	what += fmt.Sprintf(", segment %d of %d (index up to %d): %s", n, len(numbers), h.layered, how)
 	m.Damage(int64(n), "", func([]byte) []byte { return after })
@@ -304,16 +332,16 @@ func (h *rotting) segmentCase(m *storage.Mem, indexed bool, what string) (lost i
 		sound[id] = v
 	}
 	// Another one in place of the segment that the index ends with makes the index one of another history.
-	known := indexed && (n < h.layered || n == h.layered && how != "an old copy")
+	known := indexed && (n < h.layered || n == h.layered && how != rottest.OldCopy)
 	r := openForCheckIn(h.T, m, rotOptions())
-	if known && how != "an old copy" && r.usable() == nil {
+	if known && how != rottest.OldCopy && r.usable() == nil {
 		h.mustReadNothingWrong(r, h.want, what)
 	}
 	report := mustCheck(h.T, r, true)
 	got := stateOf(h.T, r)
-	noticed = !report.OK()
+	noticed := !report.OK()
 	// What is gone between two entries is noticed if something is lost with it.
-	inPlace := len(after) == len(before) && how != "an old copy"
+	inPlace := len(after) == len(before) && how != rottest.OldCopy
 	if !noticed && known && (inPlace || len(got) < len(h.want)) {
 		h.Fatalf("%s: not noticed", what)
 	}
@@ -328,8 +356,17 @@ func (h *rotting) segmentCase(m *storage.Mem, indexed bool, what string) (lost i
 		}
 		// A sound segment in place of another can have an older value exactly where the index has the newer one. Nothing in
 		// the format tells them apart; what is above the store does, by ids and authentication.
-		if known && how != "an old copy" || !slices.Contains(h.ever[id], v) {
+		if known && how != rottest.OldCopy || !slices.Contains(h.ever[id], v) {
 			h.Fatalf("%s: %v is %.30q, want %.30q; %v", what, id, v, h.want[id], report.Findings)
+		}
+	}
+	if known { // what is lost is said, object by object
+		for id := range h.want {
+			if _, there := got[id]; !there && !slices.ContainsFunc(report.Findings, func(f Finding) bool {
+				return f.Kind == LostObject && f.Object != nil && *f.Object == id
+			}) {
+				h.Fatalf("%s: %v is lost, and not reported: %v", what, id, report.Findings)
+			}
 		}
 	}
 	again := mustCheck(h.T, r, true)
@@ -341,5 +378,5 @@ func (h *rotting) segmentCase(m *storage.Mem, indexed bool, what string) (lost i
 	}
 	mustClose(h.T, r)
 	mustHold(h.T, m, got, what)
-	return len(h.want) - len(got), noticed
+	return &segmentOutcome{len(h.want) - len(got), noticed}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,13 +14,14 @@ import (
 )
 
 // checkParts is how far a check has come that is done in parts: the file check.json in what this machine remembers of a
-// repository. If it is lost, the next part is the first. Segments that were compacted since are behind the position, with
+// repository. If it is lost or damaged, the next part is the first. Segments that were compacted since are behind the position, with
 // greater numbers, and so are objects that moved with them.
 type checkParts struct {
 	Segment   uint32        `json:"segment"`    // the next one to read
 	StoreDone bool          `json:"store_done"` // all have been read
 	Data      bool          `json:"data"`       // the archives are checked with --verify-data
 	Archives  fsck.Position `json:"archives"`
+	Sum       string        `json:"sum"` // of all that, see sum: a wrong digit would leave segments out
 
 	ArchivesDone             bool   `json:"-"`
 	First, Last              uint32 `json:"-"` // the segments of this part
@@ -31,7 +33,7 @@ type checkParts struct {
 func readCheckParts(dir string, store, archives, data bool) *checkParts {
 	p := &checkParts{}
 	file := filepath.Join(dir, "check.json")
-	if b, err := os.ReadFile(file); err != nil || json.Unmarshal(b, p) != nil {
+	if b, err := os.ReadFile(file); err != nil || json.Unmarshal(b, p) != nil || p.Sum != p.sum() {
 		p = &checkParts{}
 	}
 	if p.Data != data {
@@ -39,6 +41,17 @@ func readCheckParts(dir string, store, archives, data bool) *checkParts {
 	}
 	p.Data, p.file, p.wantStore, p.wantsArchives = data, file, store, archives
 	return p
+}
+
+// sum returns the checksum of the position: the CRC-32 (IEEE) of the JSON with an empty one, in hexadecimal digits.
+func (p *checkParts) sum() string {
+	q := *p
+	q.Sum = ""
+	b, err := json.Marshal(q)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%08x", crc32.ChecksumIEEE(b))
 }
 
 // isPartial reports whether something is left for the next part.
@@ -63,6 +76,7 @@ func (p *checkParts) save() error {
 		}
 		return nil
 	}
+	next.Sum = next.sum()
 	data, err := json.Marshal(next)
 	if err == nil {
 		err = replaceFile(p.file, append(data, '\n'))

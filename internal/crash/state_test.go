@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"garret/internal/catalog"
 	"garret/internal/envelope"
@@ -140,7 +141,9 @@ func (b *bench) look(passes ...string) *seenState {
 func (b *bench) tryLook(readOnly bool, passes ...string) (*seenState, error) {
 	ctx := context.Background()
 	s := &seenState{objects: map[repository.ID][32]byte{}, archives: map[string][32]byte{}}
-	r, err := repository.OpenForCheck(ctx, filepath.Join(b.w, "repo"), &repository.Options{ReadOnly: readOnly})
+	r, err := repository.OpenForCheck(ctx, filepath.Join(b.w, "repo"), &repository.Options{
+		ReadOnly: readOnly, LockWait: time.Minute, // a process that is just being started has all that is open here
+	})
 	if errors.Is(err, repository.ErrNotExist) || errors.Is(err, repository.ErrInvalid) {
 		if _, statErr := os.Stat(filepath.Join(b.w, "repo", "config")); errors.Is(statErr, fs.ErrNotExist) {
 			s.none = true

@@ -3,6 +3,7 @@ package hashindex
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -188,5 +189,23 @@ func TestCrowdsGiveWhatASearchGives(t *testing.T) {
 				t.Fatalf("position %d, %v; a search finds %d", at, err, want)
 			}
 		}
+	}
+}
+
+// TestVerifyFindsAKeyThatIsThereTwice has a bucket written over another, as a write in the wrong place does it: the number of
+// entries is right, and all that a lookup gives.
+func TestVerifyFindsAKeyThatIsThereTwice(t *testing.T) {
+	rng := seeded(t)
+	table := newTable(2, 1500)
+	id := randomID(rng)
+	for i := range 2 {
+		at := (slot(id, table.n) + i) % table.n
+		copy(table.bucket(at), id[:])
+		table.setFirst(at, 7)
+		binary.LittleEndian.PutUint32(table.bucket(at)[segment.KeySize+4:], 8)
+		table.entries++
+	}
+	if err := written(t, table).Verify(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -23,7 +23,8 @@ import (
 //	README, config, index.N, hints.N ...     the named files
 //	data/<N / segments per folder>/<N>       segment N
 //
-// Names under data that are not decimal numbers are left alone.
+// Names under data that are not decimal numbers are left alone. A segment in another's folder is an ErrMisplaced wherever
+// all segments are asked for.
 type Dir struct {
 	path      string
 	perFolder uint32
@@ -186,10 +187,14 @@ func (d *Dir) Segments(after int64) ([]uint32, error) {
 			return nil, err
 		}
 		for _, n := range ns {
-			// One that lies in another's folder would not be found by its number.
-			if n/d.perFolder == folder {
-				all = append(all, n)
+			// It would not be found by its number. As if it were not there is how nobody must go on: what it holds would be
+			// missing, and its number be given to another.
+			if n/d.perFolder != folder {
+				return nil, fmt.Errorf("%w: segment %d lies in %q, where the config, with segments_per_dir = %d, has it in %q",
+					ErrMisplaced, n, filepath.Join(dataFolder, strconv.FormatUint(uint64(folder), 10)), d.perFolder,
+					filepath.Join(dataFolder, strconv.FormatUint(uint64(n/d.perFolder), 10)))
 			}
+			all = append(all, n)
 		}
 	}
 	return all, nil

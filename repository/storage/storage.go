@@ -18,6 +18,9 @@ var ErrLocked = errors.New("repository is locked")
 // ErrTooLong is matched by the error of ReadFile for a file that is longer than it may be.
 var ErrTooLong = errors.New("file is too long")
 
+// ErrMisplaced is matched by the error of Segments where a segment does not lie where its number is looked for.
+var ErrMisplaced = errors.New("a segment is in the wrong place")
+
 // MaxSegment is the largest number that a segment can have.
 const MaxSegment = 0xffffff00
 
