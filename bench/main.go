@@ -31,17 +31,20 @@ import (
 
 // options say what to measure.
 type options struct {
-	dir          string // where all is kept while it runs
-	programNames []string
-	garrets      []string
-	only         []string
-	source       string
-	large        int64 // bytes
-	tiny         int   // files
-	versions     int
-	versionFiles int
-	rounds       int
-	timeout      time.Duration
+	dir            string // where all is kept while it runs
+	programNames   []string
+	garrets        []string
+	only           []string
+	source         string
+	large          int64 // bytes
+	tiny           int   // files
+	versions       int
+	versionFiles   int
+	objects        int // at least, in what grows
+	growthArchives int
+	settling       time.Duration // after which files are believed to be unchanged
+	rounds         int
+	timeout        time.Duration
 
 	markdown, svg, json string // files to write
 }
@@ -49,17 +52,25 @@ type options struct {
 // versionFileLimit is the length in bytes that no file of the versions has.
 const versionFileLimit = 64 << 10
 
-// What can be measured.
+// What can be measured beside other programs. There is growth, too.
 var kinds = []string{"source", "incompressible", "compressible", "tiny", "versions"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := start(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(1)
 	}
+}
+
+// start is run, unless this is a process that run has started.
+func start(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 2 && args[0] == childFlag {
+		return child(ctx, args[1], stdout)
+	}
+	return run(ctx, args, stdout, stderr)
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -75,12 +86,14 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.dir, "dir", "", "a folder on the disk to measure; empty: a temporary one")
 	f.Func("programs", "`names` of programs beside garret (default "+strings.Join(o.programNames, ",")+")", list(&o.programNames))
 	f.Func("garret", "`paths` of garret's executables; those after the first are compared with it (default: built)", list(&o.garrets))
-	f.Func("only", "`kinds` of data (default "+strings.Join(o.only, ",")+")", list(&o.only))
+	f.Func("only", "`kinds` of data (default "+strings.Join(o.only, ",")+"), or growth alone", list(&o.only))
 	f.StringVar(&o.source, "source", "", "a `folder` to take as the source tree")
 	megabytes := f.Int64("large", 512, "size of the large files, in `MiB`")
 	f.IntVar(&o.tiny, "tiny", 200_000, "`number` of tiny files")
 	f.IntVar(&o.versions, "versions", 30, "`number` of versions of a tree")
 	f.IntVar(&o.versionFiles, "version-files", 3000, "`number` of files in it")
+	f.IntVar(&o.objects, "objects", 10_000, "`number` of objects in the smallest repository that grows")
+	f.IntVar(&o.growthArchives, "archives", 500, "`number` of archives in the repositories that grow")
 	f.IntVar(&o.rounds, "rounds", 3, "`number` of rounds")
 	f.DurationVar(&o.timeout, "timeout", 30*time.Minute, "after which a program has failed")
 	f.StringVar(&o.markdown, "markdown", "", "`file` to write the tables to; empty: standard output")
@@ -89,20 +102,24 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
-	o.large = *megabytes << 20
+	o.large, o.settling = *megabytes<<20, 4*time.Second
 	if *quick {
-		o.large, o.tiny, o.versions, o.versionFiles, o.rounds = 1<<20, 300, 4, 100, 1
+		o.growthArchives, o.settling = 10, 0
+		o.large, o.tiny, o.versions, o.versionFiles, o.objects, o.rounds = 1<<20, 300, 4, 100, 100, 1
 	}
 	for _, kind := range o.only {
-		if !slices.Contains(kinds, kind) {
-			return o, fmt.Errorf("%q is no kind of data; there are %s", kind, strings.Join(kinds, ", "))
+		switch {
+		case kind == growth && len(o.only) > 1:
+			return o, errors.New("growth has tables of its own, and is measured alone")
+		case kind != growth && !slices.Contains(kinds, kind):
+			return o, fmt.Errorf("%q is no kind of data; there are %s, %s", kind, strings.Join(kinds, ", "), growth)
 		}
 	}
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("%q is too much: there are only options", f.Arg(0))
-	case o.large < 1 || o.tiny < 1 || o.versions < 2 || o.versionFiles < 1 || o.rounds < 1:
-		return o, errors.New("sizes and numbers must be at least 1, and versions 2")
+	case o.large < 1 || o.tiny < 1 || o.versions < 2 || o.versionFiles < 1 || o.objects < 100 || o.growthArchives < 8 || o.rounds < 1:
+		return o, errors.New("sizes and numbers must be at least 1, versions 2, objects 100 and archives 8")
 	}
 	if *quick && o.source == "" {
 		o.source = "made"
@@ -164,6 +181,9 @@ func (b *bench) all(ctx context.Context) error {
 }
 
 func (b *bench) kind(ctx context.Context, kind string) error {
+	if kind == growth {
+		return errors.Join(b.growthOf(ctx), b.clear())
+	}
 	data := filepath.Join(b.dir, kind)
 	changed := ""
 	var err error
@@ -259,6 +279,9 @@ func (b *bench) write(ctx context.Context, stdout io.Writer, args []string, befo
 	if b.svg != "" {
 		var chart strings.Builder
 		title := fmt.Sprintf("Time beside garret's: medians of %d rounds, shorter is better", b.rounds)
+		if b.isGrowth() {
+			title = fmt.Sprintf("How time grows with the number of objects: medians of %d rounds", b.rounds)
+		}
 		err := b.results.Chart(&chart, title, report.Wall)
 		if err == nil {
 			err = os.WriteFile(b.svg, []byte(chart.String()), 0o644)
@@ -269,8 +292,12 @@ func (b *bench) write(ctx context.Context, stdout io.Writer, args []string, befo
 	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "    go run ./bench %s\n\n", quoted(args))
-	fmt.Fprintf(&text, "%d processors, %s/%s, %s; load average %s before and %s after; medians of %d rounds, in brackets their ratio to "+
-		"garret's.\n%s.\n\n", runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), before, load(), b.rounds, b.versionsOfPrograms(ctx))
+	first := "garret's.\n" + b.versionsOfPrograms(ctx)
+	if b.isGrowth() {
+		first = "that of the smallest repository"
+	}
+	fmt.Fprintf(&text, "%d processors, %s/%s, %s; load average %s before and %s after; medians of %d rounds, in brackets their ratio to %s.\n\n",
+		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), before, load(), b.rounds, first)
 	for _, m := range []report.Metric{report.Wall, report.CPU, report.Peak, report.Stored, report.Written} {
 		if err := b.results.Table(&text, m); err != nil {
 			return err
