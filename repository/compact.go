@@ -17,6 +17,9 @@ import (
 // Compact copies what is alive out of every segment that has something dead in it, commits, and removes these segments. It
 // returns by how many bytes the repository has become smaller. There must be no open transaction.
 //
+// It takes as long as what it copies and frees. So where a new index would be larger than all that is dead, none is written,
+// and DELETE entries stay: 41 bytes for each object that was deleted.
+//
 // When there is no room for all of that at once, it goes by one segment at a time, with the help of the reserve, and
 // fails only where one segment finds no room for what is alive in it.
 //
@@ -45,18 +48,39 @@ func (r *Repository) Compact(ctx context.Context) (freed int64, err error) {
 	if err := r.measure(); err != nil {
 		return 0, fmt.Errorf("compact: %w", err)
 	}
-	// With an index of this transaction no DELETE need be kept for the sake of an older one.
 	defer r.keepReserve(true)
-	if len(r.garbage) > 0 {
+	dropsDeletes := r.isWorthBase()
+	if dropsDeletes && len(r.garbage) > 0 {
+		// With an index of this transaction no DELETE need be kept for the sake of an older one.
 		if err := unlessFull(r.flushBase()); err != nil { // then some DELETE entries are kept
 			return 0, fmt.Errorf("compact: %w", err)
 		}
 	}
-	freed, err = r.compactSegments(ctx, slices.Sorted(maps.Keys(r.garbage)))
+	var numbers []uint32
+	for n, g := range r.garbage {
+		if g.bytes > 0 || dropsDeletes {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	freed, err = r.compactSegments(ctx, numbers)
 	if err != nil {
 		return freed, fmt.Errorf("compact: %w", err)
 	}
 	return freed, nil
+}
+
+// bytesIndexed is how many bytes an object takes in a base.
+const bytesIndexed = 60
+
+// isWorthBase reports whether so much is dead that a compaction may write a new base, which takes as long as there are objects:
+// as many bytes as the base will have, or few.
+func (r *Repository) isWorthBase() bool {
+	dead := int64(0)
+	for _, g := range r.garbage {
+		dead += min(g.bytes, maxOffset) + int64(g.tombstones)*segment.KeyedSize
+	}
+	return int64(r.index.count) <= max(dead, r.opts.tuning.base)/bytesIndexed
 }
 
 // idle returns why the repository cannot be worked on as a whole, if that is so.

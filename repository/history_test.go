@@ -317,7 +317,7 @@ func TestRevertTellsWhatIsMissing(t *testing.T) {
 		}
 		return v
 	}
-	mem, r := manifests(t, &Options{CompactThreshold: 2, tuning: tuning{layer: 12, tombstones: 1 << 30}}) // tables at once
+	mem, r := manifests(t, &Options{CompactThreshold: 2, tuning: tuning{layer: 12, tombstones: 1 << 30, base: 1 << 20}}) // tables at once
 	if err := r.Delete(ctx, numbered(1)); err != nil {
 		t.Fatal(err)
 	}

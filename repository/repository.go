@@ -50,15 +50,17 @@ type Options struct {
 
 // tuning is what tests set smaller than is useful, to have more happen.
 type tuning struct {
-	tail       tail // what is not yet worth a table
-	layer      int  // entries below which a table is not left as it is
-	tombstones int  // DELETE entries from which on they can be a reason for compaction
+	tail       tail  // what is not yet worth a table
+	layer      int   // entries below which a table is not left as it is
+	tombstones int   // DELETE entries from which on they can be a reason for compaction
+	base       int64 // bytes that a base may have to be written however little a compaction frees
 }
 
 var defaultTuning = tuning{
 	tail:       tail{bytes: 4 << 20, segments: 32, entries: 2000}, // what a replay reads in a few milliseconds
 	layer:      4000,
 	tombstones: 16384,
+	base:       1 << 20,
 }
 
 // Values of Options.CompactThreshold.
