@@ -64,6 +64,7 @@ type Chunks struct {
 	rows   rowList
 	index  rowIndex // made when it is first needed
 	counts []int32  // for every row, how many archives use it
+	scans  int      // how often all rows were looked through for want of an index
 
 	disk  onDisk
 	dirty bool // not all of it is on disk
@@ -167,57 +168,16 @@ func (c *Chunks) makeIndexLocked() {
 	}
 }
 
-// Uses gathers what an archive uses. It is void once the table has been synced, or Retain has been called.
-type Uses struct {
-	Files int64 // regular files
-
-	chunks               *Chunks
-	original, compressed int64
-	used                 []uint64 // one bit for each row
-}
-
-// NewUses returns an empty set of uses.
-func (c *Chunks) NewUses() *Uses { return &Uses{chunks: c} }
-
-// Add takes note of one use of a chunk, be it content of a file or a part of the stream of items. The archive's own record
-// is not among them.
-func (u *Uses) Add(chunk archive.Chunk) {
-	u.use(chunk)
-	u.original += int64(chunk.Size)
-	u.compressed += int64(chunk.CSize)
-}
-
-func (u *Uses) use(chunk archive.Chunk) {
-	row := u.chunks.row(chunk)
-	for int(row/64) >= len(u.used) {
-		u.used = append(u.used, 0)
-	}
-	u.used[row/64] |= 1 << (row % 64)
-}
-
-// row returns the row of a chunk, which it adds if need be.
-func (c *Chunks) row(chunk archive.Chunk) uint32 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.makeIndexLocked()
-	row, ok := c.index.find(&c.rows, chunk.ID)
-	if !ok {
-		row = c.rows.append(chunk)
-		c.index.add(&c.rows, row)
-	}
-	return row
-}
-
 // Add adds an archive, with the object of its record, whose id is the archive's. The uses can be added to afterwards, and
 // be those of another archive too.
 func (c *Chunks) Add(record archive.Chunk, u *Uses) { c.add(record, u, nil, nil) }
 
 func (c *Chunks) add(record archive.Chunk, u *Uses, damage error, lost []repository.ID) {
-	all := *u
-	all.used = slices.Clone(u.used)
+	all := u.clone()
 	if record.CSize > 0 { // it could be read
 		all.Add(record)
 	}
+	all.settle()
 	c.drop(record.ID)
 	e := &entry{
 		files: all.Files, original: all.original, compressed: all.compressed,

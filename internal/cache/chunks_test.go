@@ -814,3 +814,63 @@ func FuzzChunks(f *testing.F) {
 		}
 	})
 }
+
+// TestFewUsesNeedNoIndex has archives that use few chunks of a large table. That they get the right rows, with an index and
+// without, shows in what is unused when one of them goes.
+func TestFewUsesNeedNoIndex(t *testing.T) {
+	const many = 100_000
+	dir, repo := t.TempDir(), repository.ID{1}
+	fail := func(err error) { t.Error(err) }
+	chunk := func(i int) archive.Chunk {
+		return archive.Chunk{ID: sha256.Sum256(fmt.Append(nil, "chunk ", i)), Size: 2, CSize: 1}
+	}
+	record := func(i int) archive.Chunk {
+		return archive.Chunk{ID: sha256.Sum256(fmt.Append(nil, "record ", i)), Size: 2, CSize: 1}
+	}
+	m := &archive.Manifest{Archives: map[string]archive.ArchiveRef{}}
+	add := func(c *Chunks, i int, chunks ...int) {
+		u := c.NewUses()
+		for _, k := range chunks {
+			u.Add(chunk(k))
+		}
+		c.Add(record(i), u)
+		m.Archives[fmt.Sprint(i)] = archive.ArchiveRef{ID: record(i).ID}
+	}
+	all := make([]int, many)
+	for i := range all {
+		all[i] = i
+	}
+	c := OpenChunks(dir, repo, fail)
+	add(c, 0, all...)
+	if err := c.Save(); err != nil {
+		t.Fatal(err)
+	}
+	c = OpenChunks(dir, repo, fail)
+	const archives = maxScans + 5 // the last ones find an index
+	for i := 1; i <= archives; i++ {
+		add(c, i, i, many+i, many+i, many+i+1, many-i)
+		if hasIndex := !c.index.isEmpty(); hasIndex != (i > maxScans) {
+			t.Fatalf("after %d archives there being an index is %v", i, hasIndex)
+		}
+	}
+	if err := c.Save(); err != nil {
+		t.Fatal(err)
+	}
+	c = OpenChunks(dir, repo, fail)
+	for i := 2; i < archives; i++ {
+		ids, stats, err := c.Unused(m, []string{fmt.Sprint(i), fmt.Sprint(i + 1)})
+		// Of what they use, the shared one in the middle alone goes with them, beside the records.
+		want := []repository.ID{record(i).ID, chunk(many + i + 1).ID, record(i + 1).ID}
+		if i+1 == archives {
+			want = append(want, chunk(many+i+2).ID)
+		}
+		if err != nil || len(ids) != len(want) || stats.Files != 0 {
+			t.Fatalf("%d: %v, %+v, %v", i, ids, stats, err)
+		}
+		for _, id := range want {
+			if !slices.Contains(ids, id) {
+				t.Errorf("%d: %v is not among what is unused", i, id)
+			}
+		}
+	}
+}
