@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -64,6 +65,43 @@ func TestQuickRunOfGarret(t *testing.T) {
 	}
 }
 
+// TestMain lets this program be a process that it starts itself.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == childFlag {
+		if err := start(context.Background(), os.Args[1:], os.Stdout, os.Stderr); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func TestQuickRunOfGrowth(t *testing.T) {
+	dir := t.TempDir()
+	svg := filepath.Join(dir, "chart.svg")
+	var out, log bytes.Buffer
+	err := run(context.Background(), []string{"-quick", "-only", growth, "-dir", dir, "-svg", svg}, &out, &log)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, &log)
+	}
+	for _, work := range []string{
+		"commit one object", "open, get one object, close", "delete 2 MiB of 4, commit and compact",
+		"compact 2 MiB of 4, as a command", "delete one of 10 archives", "back up unchanged, 2,000 files",
+		"back up unchanged tree, per 1,000 files",
+	} {
+		_, rest, found := strings.Cut(out.String(), "| "+work+" |")
+		rest, _, _ = strings.Cut(rest, "\n")
+		if !found || strings.Count(rest, "×") != len(growthFactors)-1 {
+			t.Errorf("%q is missing or not whole in\n%s", work, &out)
+		}
+	}
+	if !strings.Contains(out.String(), "| Time | 100 objects | 1,000 objects | 10,000 objects |") {
+		t.Errorf("the columns are not numbers of objects in\n%s", &out)
+	}
+	isXML(t, svg)
+}
+
 func isXML(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -81,7 +119,7 @@ func isXML(t *testing.T, path string) {
 }
 
 func TestOptionsThatCannotBe(t *testing.T) {
-	for _, args := range [][]string{{"-only", "nothing"}, {"more"}, {"-rounds", "0"}, {"-versions", "1"}, {"-no-such"}} {
+	for _, args := range [][]string{{"-only", "nothing"}, {"-only", "growth,tiny"}, {"-objects", "9"}, {"more"}, {"-rounds", "0"}, {"-versions", "1"}, {"-no-such"}} {
 		if err := run(context.Background(), args, io.Discard, io.Discard); err == nil {
 			t.Errorf("%q is taken", args)
 		}

@@ -161,9 +161,9 @@ func (s *growthStep) measure(ctx context.Context) error {
 			fmt.Sprintf("delete one of %d archives", s.growthArchives), 1,
 			[]string{"delete", s.place.repo() + "::" + archiveName(s.turns*7%(s.growthArchives-1))},
 		},
-		{"back up, 2,000 files unchanged", 1, []string{"create", fmt.Sprintf("%s::again-%d", s.place.repo(), s.turns), s.fixed()}},
+		{"back up unchanged, 2,000 files", 1, []string{"create", fmt.Sprintf("%s::again-%d", s.place.repo(), s.turns), s.fixed()}},
 		{
-			"back up a tree unchanged, each 1,000 files", tree,
+			"back up unchanged tree, per 1,000 files", tree,
 			[]string{"create", fmt.Sprintf("%s-tree::again-%d", s.place.repo(), s.turns), s.tree()},
 		},
 	} {
