@@ -20,6 +20,7 @@ import (
 	"garret/internal/catalog"
 	"garret/internal/chunker"
 	"garret/internal/envelope"
+	"garret/internal/progress"
 	"garret/internal/restore"
 	"garret/repository"
 )
@@ -291,7 +292,7 @@ func createIn(
 ) (read int64, err error) {
 	o := backup.Options{
 		Name: fmt.Sprint("archive-", len(cat.Manifest.Archives)), Time: time.Unix(1_400_000_000, 0),
-		Dir: filepath.Join(dir, treeName), Paths: []string{"."}, Known: known, Progress: new(backup.Progress),
+		Dir: filepath.Join(dir, treeName), Paths: []string{"."}, Known: known, Progress: new(progress.Files),
 	}
 	stats, err := backup.Run(ctx, r, cat, o)
 	if err == nil && stats.Files != fileCount {
