@@ -130,6 +130,7 @@ var kinds = []struct {
 	{backup.ErrZeroByte, exitError, "if that is where its paths end, use --null"},
 	{retention.ErrArchiveExists, exitError, "choose another name"},
 	{repository.ErrReadOnly, exitError, ""},
+	{rpc.ErrNoServer, exitError, "\"ssh HOST garret version\" shows whether it can be had; --remote-path says what garret is called there"},
 	{rpc.ErrConnection, exitError, "what was committed before is kept; \"ssh HOST garret version\" shows whether the server can be had"},
 	{repository.ErrAppendOnly, exitError, adviceAppendOnly},
 	{repository.ErrNoTransaction, exitError, `"garret info --transactions" lists those there are`},

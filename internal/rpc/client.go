@@ -246,7 +246,7 @@ func (c *Client) watch() {
 		}
 		c.mu.Unlock()
 		if silent > limit {
-			c.fail(fmt.Errorf("%w: the server has said nothing for %v", ErrConnection, silent.Round(100*time.Millisecond)))
+			c.lose(fmt.Errorf("the server has said nothing for %v", silent.Round(100*time.Millisecond)))
 			c.abort()
 			c.closer.Close() // for whoever reads or writes
 			return
@@ -259,6 +259,17 @@ func (c *Client) abort() {
 	if p, ok := c.closer.(*process); ok {
 		p.kill()
 	}
+}
+
+// lose ends the conversation because the connection is of no use any more, or never was.
+func (c *Client) lose(err error) {
+	c.mu.Lock()
+	kind := ErrConnection
+	if !c.greeted {
+		kind = ErrNoServer
+	}
+	c.mu.Unlock()
+	c.fail(fmt.Errorf("%w: %w", kind, err))
 }
 
 // fail ends the conversation with an error, of which everybody is told.

@@ -19,7 +19,16 @@ var (
 	ErrAppendOnly = fmt.Errorf("%w: the %w", ErrNotAllowed, repository.ErrAppendOnly)
 	// ErrConnection is matched by the errors about a connection that broke, or that does not speak as it should.
 	ErrConnection = errors.New("the connection to the repository broke")
+	// ErrNoServer is matched by those of them that are about one over which no server has ever answered.
+	ErrNoServer error = noServerError{}
 )
+
+type noServerError struct{}
+
+func (noServerError) Error() string { return "no server answers" }
+
+// Is makes the error match ErrConnection.
+func (noServerError) Is(target error) bool { return target == ErrConnection }
 
 // errorNames are the names of errors, which are wire format. Those before OSError are Attic's.
 var errorNames = []struct {

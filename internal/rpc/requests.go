@@ -134,7 +134,7 @@ func (c *Client) write(w io.Writer) {
 		c.out = spare[:0]
 		c.mu.Unlock()
 		if _, err := w.Write(ready); err != nil {
-			c.fail(fmt.Errorf("%w: %w", ErrConnection, err))
+			c.lose(err)
 			return
 		}
 		if spare = ready; cap(spare) > 4<<20 {

@@ -29,7 +29,7 @@ func (c *Client) read(in io.Reader) {
 				err = fmt.Errorf("%q came instead of the server's greeting: nothing else may be printed there, such as by the "+
 					"shell's start-up files (~/.bashrc, ~/.profile)", frames.line())
 			}
-			c.fail(fmt.Errorf("%w: %w", ErrConnection, err))
+			c.lose(err)
 			return
 		}
 	}

@@ -51,7 +51,7 @@ func (r Remote) Command() []string {
 func Dial(ctx context.Context, r Remote, o ClientOptions) (*Client, error) {
 	p, err := startProcess(r.Command(), r.Message)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConnection, err)
+		return nil, fmt.Errorf("%w: %w", ErrNoServer, err)
 	}
 	// A server that does not answer at all must not keep the person waiting once they want to go.
 	stop := context.AfterFunc(ctx, p.kill)
