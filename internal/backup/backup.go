@@ -159,8 +159,9 @@ func Run(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (
 		below:   below,
 		chunks:  newChunkStore(store, cat.Key),
 		fail:    cancel,
+		met:     make(chan *entry, 48), // each of these and of files has a folder that stays open
 		order:   make(chan *entry, 4096),
-		files:   make(chan *entry, 128),
+		files:   make(chan *entry, 80),
 		tasks:   make(chan task, o.Workers),
 		room:    newRoom(bytesInFlight),
 		seed:    cat.Key.ChunkSeed(),
@@ -221,7 +222,8 @@ type pipeline struct {
 	below   []*root // those that are met in the walks of roots, if nothing is in the way
 	chunks  *chunkStore
 	fail    context.CancelCauseFunc // ends the run with an error
-	order   chan *entry             // all entries, as they were met
+	met     chan *entry             // all entries, as the walk meets them
+	order   chan *entry             // the same, once it is known which of them must be read
 	files   chan *entry             // those whose content must be read
 	tasks   chan task               // pieces of content
 	still   sync.RWMutex            // held shared by who does a task, and by who wants none done
@@ -232,9 +234,15 @@ type pipeline struct {
 
 func (p *pipeline) run(ctx context.Context, a *assembly) error {
 	var walking, reading, sealing sync.WaitGroup
-	w := walker{pipeline: p, owners: fsmeta.Owners{Numeric: p.NumericOwner}, links: map[fsmeta.FileID]string{}}
+	owners := &fsmeta.Owners{Numeric: p.NumericOwner}
 	walking.Go(func() {
+		w := walker{pipeline: p, owners: owners, links: map[fsmeta.FileID]string{}}
 		w.run(ctx)
+		close(p.met)
+	})
+	walking.Go(func() {
+		r := recall{pipeline: p, owners: owners}
+		r.run(ctx)
 		close(p.files)
 		close(p.order)
 	})

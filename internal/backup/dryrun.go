@@ -22,14 +22,14 @@ func DryRun(ctx context.Context, cat *catalog.Catalog, opts Options) (*Stats, er
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	o.Known = nil
-	p := &pipeline{Options: o, roots: roots, below: below, fail: cancel, order: make(chan *entry, 4096)}
-	w := walker{pipeline: p, links: map[fsmeta.FileID]string{}}
+	p := &pipeline{Options: o, roots: roots, below: below, fail: cancel, met: make(chan *entry, 4096)}
+	w := walker{pipeline: p, owners: new(fsmeta.Owners), links: map[fsmeta.FileID]string{}}
 	go func() {
 		w.run(ctx)
-		close(p.order)
+		close(p.met)
 	}()
 	a := &assembly{pipeline: p}
-	for e := range p.order {
+	for e := range p.met {
 		if ctx.Err() == nil {
 			a.would(e)
 		}

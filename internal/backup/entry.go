@@ -10,8 +10,8 @@ import (
 	"garret/repository"
 )
 
-// An entry is something met in the walk. What is in it belongs to the walk until it is sent to order; then, if read is
-// not nil, to whoever reads it until read is closed; then to assemble.
+// An entry is something met in the walk. What is in it belongs to the walk until it is sent to met, then to the recall until
+// it is sent to order; then, if read is not nil, to whoever reads it until read is closed; then to the assembly.
 type entry struct {
 	path    string // for messages
 	file    string // absolute
@@ -27,12 +27,18 @@ type entry struct {
 	reused bool // and it has not changed since
 
 	read chan struct{} // closed when the content is stored; nil: there is none to be read
-	dir  *fsmeta.Dir
-	name string
-	left atomic.Int64 // the reader, and tasks that are not done
+	dir  *fsmeta.Dir   // of a file whose content may have to be read
+	name string        // in it
+	left atomic.Int64  // the reader, and tasks that are not done
 
 	mu     sync.Mutex
 	blocks [][]archive.Chunk // of the content; filled in by the tasks
+}
+
+// describe makes the item of an entry, with its attributes.
+func (e *entry) describe(d *fsmeta.Dir, name, path string, info *fsmeta.Info, owners *fsmeta.Owners) {
+	e.item = fsmeta.NewItem(path, info, owners)
+	e.attrErr = fsmeta.ReadAttrs(d, name, nil, e.item, owners)
 }
 
 // blockSize is how many chunks of a file are put into one block: blocks do not move while the tasks fill them in.

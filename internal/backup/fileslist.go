@@ -116,7 +116,7 @@ func (w *walker) visitList(ctx context.Context) {
 				if errors.As(err, &cause) { // the way there is not what the list names
 					err = &fs.PathError{Op: "lstat", Path: r.file, Err: cause.Err}
 				}
-				w.order <- &entry{path: r.file, err: err}
+				w.met <- &entry{path: r.file, err: err}
 				continue
 			}
 			if dir != nil {
@@ -141,7 +141,7 @@ func (w *walker) visitListed(ctx context.Context, l *fileList, dir *fsmeta.Dir, 
 	path, file := digestOf(r.path), digestOf(r.file)
 	if other, ok := l.files[path]; ok {
 		if other != file {
-			w.order <- &entry{path: r.file, err: fmt.Errorf("%w as another path of the list, %q", ErrSameName, r.path)}
+			w.met <- &entry{path: r.file, err: fmt.Errorf("%w as another path of the list, %q", ErrSameName, r.path)}
 		}
 		return
 	}
@@ -150,13 +150,13 @@ func (w *walker) visitListed(ctx context.Context, l *fileList, dir *fsmeta.Dir, 
 		link := info.Type() == fsmeta.TypeSymlink
 		if link && l.above[path] {
 			err := fmt.Errorf("is a symbolic link, and something behind it is stored already: %w", ErrBelowLink)
-			w.order <- &entry{path: r.file, err: err}
+			w.met <- &entry{path: r.file, err: err}
 			return
 		}
 		for above := range parents(r.path) {
 			d := digestOf(above)
 			if l.links[d] {
-				w.order <- &entry{path: r.file, err: fmt.Errorf("%w, %q", ErrBelowLink, above)}
+				w.met <- &entry{path: r.file, err: fmt.Errorf("%w, %q", ErrBelowLink, above)}
 				return
 			}
 			l.above[d] = true

@@ -73,7 +73,7 @@ type leftOut struct {
 func (w *walker) leave(e *entry, why *leftOut) {
 	if w.List != nil || why.skip || why.socket {
 		e.leftOut = why
-		w.order <- e
+		w.met <- e
 	}
 }
 

@@ -74,12 +74,12 @@ func (w *walker) visitStdin(ctx context.Context) {
 		MTime: archive.NanosOf(time.Now()),
 	}}
 	if w.files == nil { // a dry run
-		w.order <- e
+		w.met <- e
 		return
 	}
 	e.read = make(chan struct{})
 	e.left.Store(1)
-	w.order <- e
+	w.met <- e
 	defer e.finish()
 	content := interruptible(ctx, w.Stdin)
 	defer content.Close()

@@ -15,7 +15,7 @@ import (
 // A walker goes through the paths, depth first, a directory before what is in it, and its names in the format's order.
 type walker struct {
 	*pipeline
-	owners fsmeta.Owners
+	owners *fsmeta.Owners
 	links  map[fsmeta.FileID]string // the first name of files that have several
 	trail  fsmeta.Trail             // of the directories that it is in
 
@@ -24,7 +24,6 @@ type walker struct {
 	pending map[string]*root // roots that lie below others and have not been met yet, by path in the archive
 	flat    bool             // directories are not gone into
 	told    []fsmeta.FileID  // those of Options.Skip that have been met
-	cwd     string           // where relative paths begin; empty: not yet asked
 }
 
 func (w *walker) run(ctx context.Context) {
@@ -51,7 +50,7 @@ func (w *walker) visitRoot(ctx context.Context, r *root) {
 	parent, name := r.parent()
 	d, err := fsmeta.OpenParent(parent)
 	if err != nil {
-		w.order <- &entry{path: r.file, err: err}
+		w.met <- &entry{path: r.file, err: err}
 		return
 	}
 	defer d.Release()
@@ -189,7 +188,7 @@ func (w *walker) visit(ctx context.Context, parent *fsmeta.Dir, name, path strin
 	info, err := parent.Lstat(name)
 	if err != nil {
 		e.err = err
-		w.order <- e
+		w.met <- e
 		return
 	}
 	if w.elsewhere(e, info) {
@@ -204,26 +203,24 @@ func (w *walker) visit(ctx context.Context, parent *fsmeta.Dir, name, path strin
 	case fsmeta.TypeSymlink:
 		w.describe(e, parent, name, path, info)
 		e.item.Source, e.err = parent.Readlink(name)
-		w.order <- e
+		w.met <- e
 	case fsmeta.TypeChar, fsmeta.TypeBlock, fsmeta.TypeFIFO:
 		w.describe(e, parent, name, path, info)
-		w.order <- e
+		w.met <- e
 	case fsmeta.TypeSocket:
 		w.leave(e, &leftOut{reason: "a socket", socket: true})
 	default:
 		e.err = ErrUnknownType
-		w.order <- e
+		w.met <- e
 	}
 }
 
 func (w *walker) newItem(path string, info *fsmeta.Info) *archive.Item {
-	return fsmeta.NewItem(path, info, &w.owners)
+	return fsmeta.NewItem(path, info, w.owners)
 }
 
-// describe makes the item of an entry, with its attributes.
 func (w *walker) describe(e *entry, d *fsmeta.Dir, name, path string, info *fsmeta.Info) {
-	e.item = w.newItem(path, info)
-	e.attrErr = fsmeta.ReadAttrs(d, name, nil, e.item, &w.owners)
+	e.describe(d, name, path, info, w.owners)
 }
 
 func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path string, e *entry) {
@@ -242,7 +239,7 @@ func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path st
 		if e.err = err; err == nil {
 			e.err = openErr
 		}
-		w.order <- e
+		w.met <- e
 		return
 	}
 	if w.skipped(e, info) || w.elsewhere(e, info) || openErr == nil && w.isCache(e, d) {
@@ -250,17 +247,17 @@ func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path st
 	}
 	w.describe(e, self, selfName, path, info)
 	dirPath := e.path
-	w.order <- e
+	w.met <- e
 	if w.flat {
 		return
 	}
 	if openErr != nil {
-		w.order <- &entry{path: dirPath, err: openErr}
+		w.met <- &entry{path: dirPath, err: openErr}
 		return
 	}
 	names, err := d.Names()
 	if err != nil {
-		w.order <- &entry{path: dirPath, err: err} // and go on with the names that there are
+		w.met <- &entry{path: dirPath, err: err} // and go on with the names that there are
 	}
 	slices.SortFunc(names, archive.CompareNames)
 	for _, n := range names {
@@ -269,7 +266,7 @@ func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path st
 			child = path + "/" + n
 		}
 		if d, err = w.trail.Dir(); err != nil {
-			w.order <- &entry{path: dirPath, err: err}
+			w.met <- &entry{path: dirPath, err: err}
 			return
 		}
 		w.visit(ctx, d, n, child)
@@ -283,62 +280,13 @@ func (w *walker) visitFile(ctx context.Context, parent *fsmeta.Dir, name, path s
 		if first, ok := w.links[info.FileID]; ok {
 			w.describe(e, parent, name, path, info)
 			e.item.Source = first
-			w.order <- e
+			w.met <- e
 			return
 		}
 		w.links[info.FileID] = path
 	}
-	if w.files == nil { // a dry run
-		w.order <- e
-		return
+	if w.files != nil { // no dry run
+		e.dir, e.name = parent.Retain(), name
 	}
-	if w.Known != nil && w.unchanged(ctx, parent, name, e) {
-		w.order <- e
-		return
-	}
-	e.dir, e.name, e.read = parent.Retain(), name, make(chan struct{})
-	e.left.Store(1)
-	w.order <- e
-	w.files <- e
-}
-
-// absolute is filepath.Abs, which would ask the system where we are for every file.
-func (w *walker) absolute(path string) (string, error) {
-	if filepath.IsAbs(path) {
-		return filepath.Clean(path), nil
-	}
-	if w.cwd == "" {
-		var err error
-		if w.cwd, err = os.Getwd(); err != nil {
-			return "", err
-		}
-	}
-	return filepath.Join(w.cwd, path), nil
-}
-
-// unchanged reports whether a file is as a former backup has met it, and completes its item if so.
-func (w *walker) unchanged(ctx context.Context, parent *fsmeta.Dir, name string, e *entry) bool {
-	var err error
-	if e.file, err = w.absolute(e.path); err != nil {
-		return false // which costs time alone
-	}
-	it := *e.item
-	e.known, e.reused = w.Known.Lookup(e.file, e.info, &it)
-	if !e.reused {
-		return false
-	}
-	e.reused, err = w.chunks.reuse(ctx, it.Chunks)
-	if err != nil {
-		w.fail(fmt.Errorf("look for the chunks of %q: %w", e.path, err))
-	}
-	if !e.reused {
-		return false
-	}
-	if it.ACLAccess != nil || it.ACLDefault != nil { // names in it may have changed, or not be wanted
-		w.describe(e, parent, name, it.Path, e.info)
-		e.item.HasChunks, e.item.Chunks = true, it.Chunks
-	} else {
-		e.item = &it
-	}
-	return true
+	w.met <- e
 }

@@ -23,7 +23,7 @@ func TestSafePath(t *testing.T) {
 
 func TestWalkMakesPathsAbsoluteAsEverybodyDoes(t *testing.T) {
 	t.Chdir(t.TempDir())
-	w := walker{}
+	w := recall{}
 	for _, path := range []string{"a", "./a/../b", "..", "../a", ".", "/a/b", "/a//b/../c/"} {
 		want, err := filepath.Abs(path)
 		if err != nil {
