@@ -172,18 +172,24 @@ func kopia(path string) *program {
 		}
 		return one(p.run(append([]string{path}, args(id)...)...))
 	}
+	file := "" // the name of the file, if that is all the data
 	return &program{
 		path: path, version: []string{"--version"}, again: true,
 		init: func(p place) []measure.Command {
 			return one(p.run(path, "repository", "create", "filesystem", "--path", p.repo()))
 		},
 		create: func(p place, archive, data string) []measure.Command {
+			file = ""
+			if info, err := os.Stat(data); err == nil && !info.IsDir() {
+				file = filepath.Base(data)
+			}
 			return one(p.run(path, "snapshot", "create", "--no-progress", "--tags", "name:"+archive, data))
 		},
 		list: func(p place, archive string) []measure.Command {
 			return withID(p, archive, func(id string) []string { return []string{"list", "-l", "-r", id} })
 		},
 		extract: func(p place, archive, target string) []measure.Command {
+			target = filepath.Join(target, file) // a file's copy has this name, and is not put into a folder
 			return withID(p, archive, func(id string) []string { return []string{"restore", "--no-progress", id, target} })
 		},
 		check: func(p place) []measure.Command {

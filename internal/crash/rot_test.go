@@ -195,8 +195,9 @@ func (h *rotting) forgetOthers() {
 	}
 	for line := range strings.Lines(string(text)) {
 		key, id, _ := strings.Cut(line, "=")
-		if id = strings.TrimSpace(id); strings.TrimSpace(key) == "id" && id != h.id && len(id) == len(h.id) {
-			check(h, os.RemoveAll(filepath.Join(h.base, "cache", strings.ToLower(id))))
+		other, err := repository.ParseID(strings.TrimSpace(id))
+		if err == nil && strings.TrimSpace(key) == "id" && other.String() != h.id {
+			check(h, os.RemoveAll(filepath.Join(h.base, "cache", other.String())))
 		}
 	}
 }
