@@ -70,7 +70,9 @@ PasswordAuthentication no
 PermitRootLogin yes
 MaxStartups 100
 MaxSessions 100
-`, port, dir, dir)
+# The start-up files of the person's shell may say anything, and do so at any time.
+SetEnv HOME=%s
+`, port, dir, dir, dir)
 	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
