@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"garret/internal/campaign"
 	"garret/repository/storage"
 )
 
@@ -392,8 +393,9 @@ func (h *run) verify(mem *storage.Mem, what string) model {
 	return state
 }
 
-// seeds returns the seed for a test to begin with, which GARRET_TEST_SEED can set, and how many to try from there on.
-func seeds(t testing.TB, count, short int) (uint64, int) {
+// seeds returns the seed for a test to begin with, which GARRET_TEST_SEED can set, and how many to try from there on:
+// full in a whole campaign, share otherwise.
+func seeds(t testing.TB, full, share int) (uint64, int) {
 	seed := rand.Uint64()
 	if s := os.Getenv("GARRET_TEST_SEED"); s != "" {
 		var err error
@@ -402,8 +404,9 @@ func seeds(t testing.TB, count, short int) (uint64, int) {
 		}
 		return seed, 1
 	}
-	if testing.Short() {
-		count = short
+	count := full
+	if full > 1 {
+		count = campaign.Share(t, full, share)
 	}
 	t.Logf("GARRET_TEST_SEED=%d and the %d that follow", seed, count-1)
 	return seed, count

@@ -113,7 +113,7 @@ func TestRottenIndex(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 7))
 			var h *rotting
 			var tally rottest.Tally
-			for i := 0; tally.Cases() < rotCases(t); i++ {
+			for i, cases := 0, rotCases(t); tally.Cases() < cases; i++ {
 				if i%50 == 0 {
 					h = newRotting(t, rng)
 				}
@@ -189,7 +189,7 @@ func TestRottenSegments(t *testing.T) {
 			var h *rotting
 			var tally rottest.Tally
 			objects := 0
-			for i := 0; tally.Cases() < rotCases(t); i++ {
+			for i, cases := 0, rotCases(t); tally.Cases() < cases; i++ {
 				if i%50 == 0 {
 					h = newRotting(t, rng)
 				}
@@ -227,7 +227,7 @@ func TestSwappedSegments(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 9))
 			var h *rotting
 			var tally rottest.Tally
-			for i := 0; tally.Cases() < rotCases(t); i++ {
+			for i, cases := 0, rotCases(t); tally.Cases() < cases; i++ {
 				if i%50 == 0 {
 					h = newRotting(t, rng)
 				}

@@ -25,7 +25,7 @@ func TestRottenFilesThatNobodyReads(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 10))
 			var h *rotting
 			var tally rottest.Tally
-			for i := 0; tally.Cases() < rotCases(t); i++ {
+			for i, cases := 0, rotCases(t); tally.Cases() < cases; i++ {
 				if i%50 == 0 {
 					h = newRotting(t, rng)
 					if name != readmeName {
@@ -163,7 +163,7 @@ func TestRottenHistory(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 11))
 	var p *past
 	var tally rottest.Tally
-	for i := 0; tally.Cases() < rotCases(t); i++ {
+	for i, cases := 0, rotCases(t); tally.Cases() < cases; i++ {
 		if i%100 == 0 {
 			p = newPast(t, rng)
 		}
@@ -229,7 +229,7 @@ func TestRottenRepair(t *testing.T) {
 	var interrupted, other *storage.Mem
 	var want model
 	var tally rottest.Tally
-	for i := 0; tally.Cases() < rotCases(t); i++ {
+	for i, cases := 0, rotCases(t); tally.Cases() < cases; i++ {
 		if i%50 == 0 {
 			h = newRotting(t, rng)
 			other, _ = h.interruptRepair(rng, nil)

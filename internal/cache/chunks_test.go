@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"garret/internal/archive"
+	"garret/internal/campaign"
 	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/repository"
@@ -254,10 +255,7 @@ func TestTablesAgreeWithTheArchives(t *testing.T) {
 		dirs[i] = filepath.Join(t.TempDir(), "cache")
 	}
 	made := 0
-	steps := 300
-	if testing.Short() {
-		steps = 50
-	}
+	steps := campaign.Share(t, 300, 60)
 	for range steps {
 		switch names := r.names(); {
 		case len(names) > 0 && rnd.IntN(10) < 4:
@@ -398,10 +396,7 @@ func TestDamagedFilesAreNoticed(t *testing.T) {
 	if err != nil || len(files) != 3 { // the lock is one of them
 		t.Fatalf("%q, %v", files, err)
 	}
-	times := 400
-	if testing.Short() {
-		times = 50
-	}
+	times := campaign.Share(t, 400, 80)
 	for range times {
 		bad := t.TempDir()
 		if err := os.CopyFS(bad, os.DirFS(dir)); err != nil {

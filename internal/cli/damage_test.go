@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"garret/internal/archive"
+	"garret/internal/campaign"
 	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/internal/restore"
@@ -468,10 +469,7 @@ func TestRandomDamageOfARepository(t *testing.T) {
 	}
 	t.Logf("GARRET_TEST_SEED=%d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	rounds := 20
-	if testing.Short() {
-		rounds = 4
-	}
+	rounds := campaign.Share(t, 20, 4)
 	for _, encryption := range []string{"none", "keyfile"} {
 		t.Run(encryption, func(t *testing.T) {
 			dir := useTestEnv(t)

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"garret/internal/archive"
+	"garret/internal/campaign"
 	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/repository"
@@ -216,10 +217,7 @@ func (f *forgetting) verifyObjects() {
 // TestNothingIsLostAndNothingIsLeft lets two clients create, delete, prune and rename, whose caches are lost at times or put
 // back to what they were. After each step every archive must be whole, and every object needed.
 func TestNothingIsLostAndNothingIsLeft(t *testing.T) {
-	steps := 60
-	if testing.Short() {
-		steps = 15
-	}
+	steps := campaign.Share(t, 60, 15)
 	f := newForgetting(t, "none")
 	for range steps {
 		f.step()
@@ -229,11 +227,8 @@ func TestNothingIsLostAndNothingIsLeft(t *testing.T) {
 }
 
 func TestNothingIsLostOfEncryptedArchives(t *testing.T) {
-	if testing.Short() {
-		t.Skip("the key takes its time")
-	}
 	f := newForgetting(t, "keyfile")
-	for range 12 {
+	for range campaign.Share(t, 12, 3) {
 		f.step()
 		f.verify()
 	}
@@ -319,13 +314,10 @@ func program(t *testing.T) string {
 
 // TestKilledDeletionsAreDoneOrNot kills processes that delete, at any time.
 func TestKilledDeletionsAreDoneOrNot(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it starts many processes")
-	}
 	garretPath := program(t)
 	f := newForgetting(t, "none")
 	killed := 0
-	for i := range 20 {
+	for i := range campaign.Share(t, 20, 4) {
 		for len(f.archives) < 4 {
 			f.change()
 			f.made++

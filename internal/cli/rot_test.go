@@ -42,7 +42,7 @@ func TestRottenCheckParts(t *testing.T) {
 		return string(b)
 	}
 	var tally rottest.Tally
-	for i := 0; tally.Cases() < rottest.Cases(t, 1000, 100); i++ {
+	for i, cases := 0, rottest.Cases(t, 1000, 100); tally.Cases() < cases; i++ {
 		p := checkParts{Segment: 1 + rng.Uint32N(5000), Data: true, Archives: fsck.Position{Archive: "monday"}}
 		before := p
 		before.Segment /= 2

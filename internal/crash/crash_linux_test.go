@@ -16,11 +16,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"garret/internal/campaign"
 	"garret/internal/cli"
 	"garret/repository"
 )
@@ -157,14 +157,9 @@ func TestCrashAtEverySystemCall(t *testing.T) {
 		t.Skip("there is no strace")
 	}
 	binary, seed := buildGarret(t, t.TempDir()), seedOf(t)
-	b := &crasher{bench: bench{binary: binary}, mixed: 6, stride: 1, deep: 10}
-	if testing.Short() {
-		b.mixed, b.stride, b.deep = 1, 4, 10
-	}
-	if s := os.Getenv("GARRET_CRASH_MIXED"); s != "" {
-		var err error
-		b.mixed, err = strconv.Atoi(s)
-		check(t, err)
+	b := &crasher{bench: bench{binary: binary}, mixed: campaign.Set(t, "GARRET_CRASH_MIXED", 6, 1), stride: 4, deep: 10}
+	if campaign.Full() {
+		b.stride = 1
 	}
 	shm := memoryFolder(t)
 	total := counts{}

@@ -14,25 +14,16 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
+	"garret/internal/campaign"
 	"garret/repository"
 )
 
 // kills returns how many processes are killed: GARRET_KILLS says so.
 func kills(t *testing.T) int {
-	n := 40
-	if testing.Short() {
-		n = 8
-	}
-	if s := os.Getenv("GARRET_KILLS"); s != "" {
-		var err error
-		n, err = strconv.Atoi(s)
-		check(t, err)
-	}
-	return n
+	return campaign.Set(t, "GARRET_KILLS", 40, 8)
 }
 
 // A killing is a repository that two clients use in turn, or at a time, and processes that are killed.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"garret/internal/campaign"
 	"garret/repository"
 )
 
@@ -269,10 +270,7 @@ func TestNoHistoryUsesACounterValueTwice(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	histories := 15
-	if testing.Short() {
-		histories = 3
-	}
+	histories := campaign.Share(t, 15, 5)
 	type state struct {
 		files    *memFiles
 		manifest uint64

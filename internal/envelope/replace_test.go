@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"garret/internal/campaign"
 	"garret/repository"
 )
 
@@ -53,10 +54,7 @@ func TestKilledReplacementLeavesAKeyFile(t *testing.T) {
 	if err := os.WriteFile(path, texts[0], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	rounds := 40
-	if testing.Short() {
-		rounds = 5
-	}
+	rounds := campaign.Share(t, 40, 8)
 	seen := [2]int{}
 	for i := range rounds {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledReplacementLeavesAKeyFile$")

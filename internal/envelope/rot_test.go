@@ -18,7 +18,7 @@ func TestRottenPaper(t *testing.T) {
 	id := goldenID(t)
 	paper, want := goldenPaper(t)
 	var tally rottest.Tally
-	for i := 0; tally.Cases() < rottest.Cases(t, 2000, 300); i++ {
+	for i, cases := 0, rottest.Cases(t, 2000, 300); tally.Cases() < cases; i++ {
 		how, rotten := rottest.Rot(rng, paper, nil)
 		if bytes.Equal(rotten, paper) || rotten == nil { // there is nothing to read
 			continue

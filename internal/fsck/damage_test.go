@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"garret/internal/archive"
+	"garret/internal/campaign"
 	"garret/internal/rawpack"
 	"garret/repository"
 )
@@ -562,10 +563,7 @@ func TestSharedItemsAreReadOnce(t *testing.T) {
 // TestRandomDamage deletes and replaces objects at random. A repair makes everything consistent, and what was not touched
 // is as it was.
 func TestRandomDamage(t *testing.T) {
-	rounds := 60
-	if testing.Short() {
-		rounds = 8
-	}
+	rounds := campaign.Share(t, 60, 12)
 	r := random(t)
 	for round := range rounds {
 		f := newFixture(t, round%2 == 0)

@@ -8,6 +8,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 
 	"garret/internal/archive"
+	"garret/internal/campaign"
 )
 
 // manyItems returns items as of a home folder: 50 files in each of some folders, with names of usual lengths.
@@ -53,9 +54,9 @@ func walk(t *testing.T, fs *filesystem, node uint64) int {
 // What a find over a large repository leaves in memory does not depend on how many archives there are. Bytes are counted,
 // so that the test says the same on every machine; BenchmarkMountList has the time, and more archives.
 func TestMemoryIsBoundedWhateverIsVisited(t *testing.T) {
-	archives, files := 15, 50_000
-	if testing.Short() {
-		archives, files = 10, 5_000
+	archives, files := 10, 5_000
+	if campaign.Full() {
+		archives, files = 15, 50_000
 	}
 	r := newTestRepo(t)
 	stream := r.stream(manyItems(files)...)

@@ -7,31 +7,21 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
+
+	"garret/internal/campaign"
 )
 
 // CasesVariable is the environment variable that says how many cases a test has of each kind of file.
 const CasesVariable = "GARRET_ROT_CASES"
 
-// Cases returns how many cases there are of each kind of file: as many as CasesVariable says, else usual, or short with
-// -short.
-func Cases(t testing.TB, usual, short int) int {
+// Cases returns how many cases there are of each kind of file: as many as CasesVariable says, else full in a whole campaign
+// and share in the plain tests.
+func Cases(t testing.TB, full, share int) int {
 	t.Helper()
-	if s := os.Getenv(CasesVariable); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 {
-			t.Fatalf("%s: %q is no number of cases", CasesVariable, s)
-		}
-		return n
-	}
-	if testing.Short() {
-		return short
-	}
-	return usual
+	return campaign.Set(t, CasesVariable, full, share)
 }
 
 // block is what a disk reads and writes as a whole, in bytes.

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"garret/internal/campaign"
 	"garret/repository"
 )
 
@@ -354,16 +355,13 @@ func (h *history) verify() {
 }
 
 func TestHistoriesThroughAServerAgreeWithModel(t *testing.T) {
-	seed, count := rand.Uint64(), 12
+	seed, count := rand.Uint64(), campaign.Share(t, 12, 4)
 	if s := os.Getenv("GARRET_TEST_SEED"); s != "" {
 		var err error
 		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
 			t.Fatal(err)
 		}
 		count = 1
-	}
-	if testing.Short() {
-		count = min(count, 5)
 	}
 	for _, mode := range []struct {
 		name string

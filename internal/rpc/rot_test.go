@@ -85,7 +85,7 @@ func TestRottenObjects(t *testing.T) {
 		t.Fatal("there is no older file")
 	}
 	var tally rottest.Tally
-	for i := 0; tally.Cases() < rottest.Cases(t, 200, 30); i++ {
+	for i, cases := 0, rottest.Cases(t, 200, 30); tally.Cases() < cases; i++ {
 		how, rotten := rottest.Rot(rng, now, old)
 		if rotten != nil && bytes.Equal(rotten, now) {
 			continue
