@@ -14,6 +14,16 @@ const Variable = "GARRET_CAMPAIGN"
 // Full reports whether campaigns are to be whole. With -short they never are.
 func Full() bool { return os.Getenv(Variable) == "full" && !testing.Short() }
 
+// Each returns for how many cases of a list one is to be done: each one in a whole campaign, each n-th otherwise.
+func Each(t testing.TB, n int) int {
+	t.Helper()
+	if Full() {
+		n = 1
+	}
+	t.Logf("1 of %d cases (%s=full for all)", n, Variable)
+	return n
+}
+
 // Share returns how many cases a test is to have, and logs it: full in a whole campaign, share otherwise, and with -short a
 // quarter of the share. It is never less than one.
 func Share(t testing.TB, full, share int) int {

@@ -22,15 +22,21 @@ import (
 )
 
 // Main runs the command that the process was started with and returns its exit code. The first interrupt ends the
-// command in order, the second at once.
+// command in order, the second at once. So does a terminal that is closed, but as often as it likes: a shell tells of it,
+// and the system does so once more.
 func Main() int {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if signal.Ignored(os.Interrupt) { // whoever started us keeps it for itself, as the client of a server does
-		signals = signals[1:]
+	signals := []os.Signal{syscall.SIGTERM}
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
+		if !signal.Ignored(s) { // or whoever started us keeps it for itself, as the client of a server or nohup does
+			signals = append(signals, s)
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() {
+		signal.Ignore(syscall.SIGHUP)
+		stop()
+	})
 	return Run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 

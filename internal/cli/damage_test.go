@@ -404,12 +404,11 @@ func treeOfMany(t *testing.T, dir string) {
 // TestDamageIsRepaired makes each kind of damage in repositories of each kind. What a check finds a repair mends, a second
 // one finds nothing, what is left extracts, and Borg agrees.
 func TestDamageIsRepaired(t *testing.T) {
+	each, kind := campaign.Each(t, 6), 0
 	for _, encryption := range []string{"none", "passphrase", "keyfile"} {
 		for _, source := range []string{"garret", "attic"} {
+			kind++
 			t.Run(source+" "+encryption, func(t *testing.T) {
-				if testing.Short() && (source == "attic" || encryption == "passphrase") {
-					t.Skip("one of each will do for now")
-				}
 				dir := useTestEnv(t)
 				t.Setenv("GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING", "yes")
 				repo := filepath.Join(dir, "repo")
@@ -433,6 +432,9 @@ func TestDamageIsRepaired(t *testing.T) {
 				}
 				h := newHospital(t, repo)
 				for i, d := range diseases {
+					if (i+kind)%each != 0 {
+						continue
+					}
 					t.Run(d.name, func(t *testing.T) {
 						if source == "garret" && encryption == "passphrase" && i%3 != 0 {
 							t.Skip("Attic's repository with a passphrase has this")
@@ -446,7 +448,7 @@ func TestDamageIsRepaired(t *testing.T) {
 						users := p.usersOf(hit)
 						p.ok(p.repo.Close())
 						h.compare(t, d.loses, users)
-						if source == "garret" && (encryption == "none" || encryption == "keyfile" && i%3 == 0) && !testing.Short() {
+						if source == "garret" && (encryption == "none" || encryption == "keyfile" && i%3 == 0) {
 							h.borgChecks(t, dir)
 						}
 					})

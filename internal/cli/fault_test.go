@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"garret/internal/campaign"
 	"garret/internal/rawpack"
 	"garret/repository"
 )
@@ -64,6 +65,9 @@ func faultyConnection() {
 			select {}
 		case "interrupt":
 			syscall.Kill(0, syscall.SIGINT) // as a terminal does, to all
+		case "hangup":
+			syscall.Kill(0, syscall.SIGHUP) // as a shell does whose terminal is closed
+			syscall.Kill(0, syscall.SIGHUP) // and then the system
 		}
 	}
 	var once sync.Once
@@ -171,14 +175,14 @@ func (f *faulty) create(fault string) (code int, stderr string, fired bool) {
 		}
 	}
 	copyTree(t, f.clean, f.repo)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, f.garret, "create", "host:"+f.repo+"::two", f.in)
 	cmd.Env = append(os.Environ(), faultVar+"="+fault)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
-	cmd.WaitDelay = 20 * time.Second
+	cmd.WaitDelay = 5 * time.Minute
 	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
 		t.Fatalf("%s: %v\n%s", fault, err, errs.String())
 	}
@@ -203,7 +207,7 @@ func (f *faulty) verify(fault string, made bool) (archives string) {
 	if pid, err := os.ReadFile(f.dir + "/server"); err == nil {
 		var n int
 		fmt.Sscan(string(pid), &n)
-		for end := time.Now().Add(20 * time.Second); syscall.Kill(n, 0) == nil && !isZombie(n); time.Sleep(2 * time.Millisecond) {
+		for end := time.Now().Add(5 * time.Minute); syscall.Kill(n, 0) == nil && !isZombie(n); time.Sleep(2 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("%s: the server runs on", fault)
 			}
@@ -246,16 +250,14 @@ func isZombie(pid int) bool {
 // Whatever breaks after whatever message of a backup, in either direction: the client ends in time and says so in one line,
 // the server ends too, and the repository is sound and holds what was committed.
 func TestABackupOverAConnectionWithFaults(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a while")
-	}
-	for _, what := range []string{"cut", "kill-server", "kill-client", "stall", "interrupt"} {
+	each := campaign.Each(t, 5)
+	for _, what := range []string{"cut", "kill-server", "kill-client", "stall", "interrupt", "hangup"} {
 		t.Run(what, func(t *testing.T) {
 			f := newFaulty(t)
-			faults, checkpoints, step := 0, 0, 1
+			faults, checkpoints, step := 0, 0, each
 			if what == "stall" {
 				t.Setenv("GARRET_SILENCE", "0.2")
-				step = 3 // each takes a second
+				step = 3 * each // each takes a second
 			}
 			for _, direction := range []string{"to-server", "to-client"} {
 				for after := 0; ; after += step {
@@ -273,7 +275,7 @@ func TestABackupOverAConnectionWithFaults(t *testing.T) {
 					switch what {
 					case "kill-client":
 						wantCode, wantLine = -1, ""
-					case "interrupt":
+					case "interrupt", "hangup":
 						wantCode, wantLine = exitInterrupted, "garret: interrupted"
 					}
 					if code == 0 && strings.Contains(archives, "two\n") {
@@ -297,7 +299,8 @@ func TestABackupOverAConnectionWithFaults(t *testing.T) {
 				}
 			}
 			t.Logf("%d faults, %d checkpoints", faults, checkpoints)
-			if faults < 20/step || what == "interrupt" && checkpoints == 0 {
+			wantsCheckpoint := each == 1 && (what == "interrupt" || what == "hangup")
+			if faults < 20/step || wantsCheckpoint && checkpoints == 0 {
 				t.Errorf("%d faults, %d checkpoints", faults, checkpoints)
 			}
 		})

@@ -6,8 +6,10 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -87,4 +89,76 @@ func TestAnInterruptedCreateLeavesACheckpointAndIsGoneOnWith(t *testing.T) {
 		t.Error(err)
 	}
 	run(0, "check", repo)
+}
+
+// A terminal that is closed, and a system that shuts down, end a backup as Ctrl-C does: however often they tell of it.
+func TestEverySignalThatEndsABackupLeavesACheckpoint(t *testing.T) {
+	dir := useEnv(t)
+	repo := filepath.Join(dir, "repo")
+	if code, _, errs := inEnv(t.Context(), "init", repo); code != 0 {
+		t.Fatal(errs)
+	}
+	for _, c := range []struct {
+		name    string
+		signals []syscall.Signal
+	}{
+		{"int", []syscall.Signal{syscall.SIGINT}},
+		{"term", []syscall.Signal{syscall.SIGTERM}},
+		{"hup", []syscall.Signal{syscall.SIGHUP, syscall.SIGHUP, syscall.SIGHUP}},
+	} {
+		cmd := exec.CommandContext(t.Context(), program(t), "create", repo+"::"+c.name, "-")
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stored := make(chan struct{})
+		go func() { // and never says that it is over
+			for data := make([]byte, 1<<20); ; {
+				rand.Read(data)
+				if _, err := in.Write(data); err != nil {
+					return
+				}
+			}
+		}()
+		go func() {
+			before := dataSize(repo)
+			for dataSize(repo) < before+32<<20 && cmd.Process.Signal(syscall.Signal(0)) == nil {
+				time.Sleep(time.Millisecond)
+			}
+			close(stored)
+		}()
+		<-stored
+		for _, s := range c.signals {
+			cmd.Process.Signal(s)
+		}
+		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitInterrupted {
+			t.Errorf("%s: %v: %s", c.name, err, errs.String())
+		}
+		want := fmt.Sprintf("garret: interrupted; what was stored so far is archive \"%s.checkpoint\"", c.name)
+		if !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: %s", c.name, errs.String())
+		}
+		if _, list, _ := inEnv(t.Context(), "list", "--short", repo); !strings.Contains(list, c.name+".checkpoint\n") {
+			t.Errorf("%s: the archives are %q", c.name, list)
+		}
+	}
+	if code, _, errs := inEnv(t.Context(), "check", repo); code != 0 {
+		t.Error(errs)
+	}
+}
+
+// dataSize returns how many bytes the segments of a repository have.
+func dataSize(repo string) (n int64) {
+	names, _ := filepath.Glob(filepath.Join(repo, "data", "*", "*"))
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			n += info.Size()
+		}
+	}
+	return n
 }

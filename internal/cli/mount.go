@@ -3,9 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -90,8 +88,6 @@ UTF-8), repository, and archive if one is mounted.`,
 func (a *app) mount(ctx context.Context, loc location.Location, point string, o mount.Options,
 	ready func(*session, *mount.Mount, mountJSON) error,
 ) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP) // or else a terminal that is closed leaves a mount without a server
-	defer stop()
 	if err := mount.Check(point, o); err != nil { // before somebody is asked for a passphrase in vain
 		return err
 	}

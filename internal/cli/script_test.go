@@ -40,16 +40,23 @@ func TestMain(m *testing.M) {
 // golden is the folder with the repositories that Attic wrote.
 const golden = "../archive/testdata/golden"
 
-func TestScripts(t *testing.T) { runScripts(t, nil) }
+const scriptsDir = "testdata/script"
 
-// runScripts runs all scripts, with more variables in the environment.
-func runScripts(t *testing.T, vars []string) {
+func TestScripts(t *testing.T) { runScripts(t, nil, nil) }
+
+// runScripts runs scripts, all if none are given, with more variables in the environment.
+func runScripts(t *testing.T, scripts, vars []string) {
+	dir := scriptsDir
+	if scripts != nil {
+		dir = ""
+	}
 	goldenDir, err := filepath.Abs(golden)
 	if err != nil {
 		t.Fatal(err)
 	}
 	testscript.Run(t, testscript.Params{
-		Dir:                "testdata/script",
+		Dir:                dir,
+		Files:              scripts,
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Vars = append(env.Vars, testEnv(env.WorkDir)...)

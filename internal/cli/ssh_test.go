@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"garret/internal/campaign"
 )
 
 // throughServer is the variable with which the garret of a test opens every repository through a server.
@@ -122,13 +124,19 @@ SetEnv HOME=%s
 
 // Every script runs once more with all its repositories behind a server, over a real ssh.
 func TestScriptsOverSSH(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a while")
+	all, err := filepath.Glob(scriptsDir + "/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var scripts []string
+	each := campaign.Each(t, 5)
+	for i := 0; i < len(all); i += each {
+		scripts = append(scripts, all[i])
 	}
 	vars := startSSHD(t)
 	garret, err := exec.LookPath("garret") // testscript has put it there
 	if err != nil {
 		t.Fatal(err)
 	}
-	runScripts(t, append(vars, "GARRET_REMOTE_PATH="+garret))
+	runScripts(t, scripts, append(vars, "GARRET_REMOTE_PATH="+garret))
 }

@@ -99,13 +99,14 @@ type server struct {
 
 	writing sync.Mutex
 	out     *bufio.Writer
+	greeted bool // the answer that settles the version is on its way: before, a client knows of no notes
 }
 
 func (s *server) serve(ctx context.Context) error {
 	for {
 		msg, err := s.in.next()
 		if err == io.EOF {
-			return brokenClient(s.out.Flush())
+			return brokenClient(s.flush())
 		}
 		if err != nil {
 			return err
@@ -141,9 +142,16 @@ func brokenClient(err error) error {
 func (s *server) send(msg []byte) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	s.greeted = s.version > 1
 	if _, err := s.out.Write(msg); err != nil || s.in.buffered() {
 		return err
 	}
+	return s.out.Flush()
+}
+
+func (s *server) flush() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	return s.out.Flush()
 }
 

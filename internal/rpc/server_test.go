@@ -1,6 +1,8 @@
 package rpc
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -16,7 +18,7 @@ import (
 
 // A server that is told to end does so, though its client says nothing.
 func TestAServerEndsWhenItIsCanceled(t *testing.T) {
-	within(t, 20*time.Second, "it", func() {
+	within(t, 5*time.Minute, "it", func() {
 		path := filepath.Join(t.TempDir(), "repo")
 		near, far := pipe(t)
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -52,9 +54,26 @@ func TestAServerEndsWhenItIsCanceled(t *testing.T) {
 	})
 }
 
+// A client that is not greeted yet knows of no notes: whatever takes long, the greeting comes first.
+func TestNothingIsSaidBeforeTheGreeting(t *testing.T) {
+	var out bytes.Buffer
+	s := &server{out: bufio.NewWriter(&out), version: 1}
+	s.note(0, noteAlive, 0, 0)
+	greeting := []byte("the greeting")
+	s.version = 2 // as it is when its answer is still to be sent
+	s.note(0, noteAlive, 0, 0)
+	if err := s.send(greeting); err != nil {
+		t.Fatal(err)
+	}
+	s.note(0, noteAlive, 0, 0)
+	if got := out.Bytes(); !bytes.HasPrefix(got, greeting) || len(got) == len(greeting) {
+		t.Errorf("it says %q", got)
+	}
+}
+
 // A client that goes while its server waits for the lock, or works, leaves no server behind.
 func TestAServerEndsWithItsClient(t *testing.T) {
-	within(t, 20*time.Second, "it", func() {
+	within(t, 5*time.Minute, "it", func() {
 		path := filepath.Join(t.TempDir(), "repo")
 		r, err := repository.Create(t.Context(), path, nil)
 		if err != nil {

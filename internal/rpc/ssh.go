@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -75,9 +76,9 @@ type process struct {
 }
 
 func startProcess(args []string, message func(line string)) (*process, error) {
-	// A person's Ctrl-C is for us, who still need the connection to end in order. The command must stay in the terminal's
-	// foreground all the same, where it can ask for a password.
-	cmd := exec.Command("/bin/sh", append([]string{"-c", `trap "" INT; exec "$@"`, "sh"}, args...)...)
+	// A person's Ctrl-C is for us, who still need the connection to end in order, and so is a terminal that is closed. The
+	// command must stay in the terminal's foreground all the same, where it can ask for a password.
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `trap "" INT HUP; exec "$@"`, "sh"}, args...)...)
 	p := &process{name: args[0], cmd: cmd, grace: 10 * time.Second, ended: make(chan struct{})}
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
@@ -144,6 +145,9 @@ func (l *lines) sayLocked(line []byte) {
 // Read implements io.Reader.
 func (p *process) Read(b []byte) (int, error) {
 	n, err := p.stdout.Read(b)
+	if errors.Is(err, os.ErrClosed) { // by who waited for its end, after a write that failed
+		err = io.EOF
+	}
 	if n == 0 && err != nil {
 		if wait := p.wait(); wait != nil {
 			return 0, wait

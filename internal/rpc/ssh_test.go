@@ -56,7 +56,7 @@ func TestWhatCannotBeAServerIsSaidToBeNone(t *testing.T) {
 		{"binary rubbish", `printf '\301\301\301'; exec cat >/dev/null`, `came instead`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			within(t, 20*time.Second, "it", func() {
+			within(t, 5*time.Minute, "it", func() {
 				_, err := dialScript(t.Context(), tt.script, ClientOptions{}, nil)
 				if !errors.Is(err, ErrConnection) || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("error %v", err)
@@ -67,7 +67,7 @@ func TestWhatCannotBeAServerIsSaidToBeNone(t *testing.T) {
 }
 
 func TestAServerThatNeverGreetsIsGivenUp(t *testing.T) {
-	within(t, 20*time.Second, "it", func() {
+	within(t, 5*time.Minute, "it", func() {
 		start := time.Now()
 		_, err := dialScript(t.Context(), `exec sleep 1000`, ClientOptions{Silence: 100 * time.Millisecond}, nil)
 		if !errors.Is(err, ErrConnection) || !strings.Contains(err.Error(), "has said nothing for") {
@@ -96,7 +96,7 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.grace = 200 * time.Millisecond
-		within(t, 20*time.Second, script, func() {
+		within(t, 5*time.Minute, script, func() {
 			var reading sync.WaitGroup
 			reading.Go(func() { p.Read(make([]byte, 1)) })
 			p.Close()
@@ -112,7 +112,7 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 func TestAllThatTheServerSaysIsTold(t *testing.T) {
 	var said []string
 	long := strings.Repeat("x", 100_000)
-	within(t, 20*time.Second, "it", func() {
+	within(t, 5*time.Minute, "it", func() {
 		dialScript(t.Context(), `echo one >&2; echo `+long+` >&2; printf 'two\r\nthree' >&2; exit 1`, ClientOptions{},
 			func(line string) { said = append(said, line) })
 	})
@@ -124,7 +124,7 @@ func TestAllThatTheServerSaysIsTold(t *testing.T) {
 func TestNothingIsLeftAfterClose(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 5 {
-		within(t, 30*time.Second, "it", func() {
+		within(t, 5*time.Minute, "it", func() {
 			path := t.TempDir() + "/repo"
 			c, err := connect(t, path, ClientOptions{Create: true}, ServerOptions{})
 			if err != nil {
@@ -145,7 +145,7 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 			}
 		})
 	}
-	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); runtime.NumGoroutine() > before; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			buf := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
@@ -198,7 +198,7 @@ func hostile(t *testing.T, answer func(q request) []byte) *Client {
 }
 
 func TestAServerCannotKeepAClientForEver(t *testing.T) {
-	within(t, 30*time.Second, "it", func() {
+	within(t, 5*time.Minute, "it", func() {
 		c := hostile(t, func(q request) []byte { // never has room for an object
 			return rawpack.AppendNil(rawpack.AppendArrayHeader(beginResponse(nil, q.id), 1))
 		})

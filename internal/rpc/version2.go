@@ -297,7 +297,7 @@ func (s *server) alive(ctx context.Context) {
 	}
 }
 
-// note sends a note at once.
+// note sends a note at once, unless the client has not been greeted.
 func (s *server) note(id uint64, kind, a, b int64) {
 	msg := rawpack.AppendArrayHeader(nil, 5)
 	msg = rawpack.AppendInt(msg, noteType)
@@ -307,6 +307,9 @@ func (s *server) note(id uint64, kind, a, b int64) {
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	if !s.greeted {
+		return
+	}
 	s.out.Write(msg) // an error stays
 	if err := s.out.Flush(); err != nil {
 		s.cancel(brokenClient(err))
