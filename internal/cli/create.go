@@ -64,11 +64,8 @@ from there.`,
 			if o.Checkpoint < 0 {
 				return &usageError{"--checkpoint-interval cannot be negative; 0 is never"}
 			}
-			loc, err := a.location(args[0], true)
+			loc, err := a.newArchive(args[0])
 			if err != nil {
-				return err
-			}
-			if loc, err = expandName(loc, placeholders()); err != nil {
 				return err
 			}
 			if err := sel.choose(cmd, a, args[1:], &o.Options); err != nil {

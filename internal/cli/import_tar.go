@@ -39,11 +39,8 @@ With --stats, the sizes of the archive are printed, and those of all archives. W
   ssh host tar -c /etc | garret import-tar /backup/servers::host -`,
 		Args: args(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			loc, err := a.location(args[0], true)
+			loc, err := a.newArchive(args[0])
 			if err != nil {
-				return err
-			}
-			if loc, err = expandName(loc, placeholders()); err != nil {
 				return err
 			}
 			in := a.stdin

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"garret/internal/archive"
 	"garret/internal/retention"
 )
 
@@ -35,6 +36,9 @@ and "old_name_base64" too if these are not UTF-8.`,
 					return &usageError{fmt.Sprintf("%q is in another repository than %q", name, args[0])}
 				}
 				name = to.Archive
+			}
+			if err := archive.CheckName(name); err != nil {
+				return &usageError{err.Error()}
 			}
 			s, err := a.open(cmd.Context(), loc, true)
 			if err != nil {

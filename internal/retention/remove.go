@@ -110,8 +110,8 @@ func deleteAll(ctx context.Context, store Store, ids []repository.ID) error {
 // one is deleted. The table of chunks must be synced. After an error all is as it was, unless it is the error of the commit
 // itself.
 func Rename(ctx context.Context, store Store, cat *catalog.Catalog, chunks *cache.Chunks, from, to string) error {
-	if to == "" {
-		return errors.New("the new name is empty")
+	if err := archive.CheckName(to); err != nil {
+		return err
 	}
 	a, err := cat.Archive(ctx, from)
 	if err != nil {
