@@ -78,6 +78,8 @@ type Options struct {
 	Cmdline  []string
 	Hostname string
 	Username string
+	Comment  string
+	Tags     []string // which a checkpoint does not get
 
 	Dir   string   // where Paths begin; empty: the current directory
 	Paths []string // of files and directories; each is stored under itself, made relative, and once

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,7 +30,7 @@ func (a *app) listCommand() *cobra.Command {
 		Long: `List the archives of a repository, the oldest first, or the files of an archive. With PATHs, list only these and what is
 in them.
 
-With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC); or a line for each file:
+With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC), and "comment" and "tags" if it has any; or a line for each file:
 
   path             its path in the archive
   type             file, dir, symlink, hardlink, fifo, char, block, socket or unknown
@@ -74,7 +75,7 @@ are, with a zero byte after each: for programs, as "xargs -0" is.`,
 			defer func() { err = cmp.Or(err, out.Flush()) }()
 			l := lister{app: a, s: s, out: out, short: short, null: null}
 			if loc.Archive == "" {
-				return l.archives()
+				return l.archives(cmd.Context())
 			}
 			return l.items(cmd.Context(), newSelection(args[1:]))
 		},
@@ -108,12 +109,19 @@ func (l *lister) print(name string, line func() string, object func() any) error
 	return err
 }
 
-func (l *lister) archives() error {
-	for _, e := range l.s.cat.Archives() {
-		err := l.print(e.Name,
-			func() string { return l.archiveLine(e) },
-			func() any { return newArchiveJSON(e) })
-		if err != nil {
+func (l *lister) archives(ctx context.Context) error {
+	// What is lost of an archive is not to be found out by a list, which goes on without its remarks.
+	print := func(e catalog.Entry, rec *archive.Archive, _ error) error {
+		return l.print(e.Name,
+			func() string { return strings.TrimRight(l.archiveLine(e)+"  "+l.line(remarksText(rec)), " ") },
+			func() any { return newArchiveJSON(e, rec) })
+	}
+	entries := l.s.cat.Archives()
+	if !l.short && !l.null || l.json {
+		return l.s.eachRecord(ctx, entries, print)
+	}
+	for _, e := range entries {
+		if err := print(e, nil, nil); err != nil {
 			return err
 		}
 	}
@@ -163,10 +171,11 @@ type archiveJSON struct {
 	Base64 string    `json:"name_base64,omitempty"`
 	ID     string    `json:"id"`
 	Time   time.Time `json:"time"`
+	jsonRemarks
 }
 
-func newArchiveJSON(e catalog.Entry) archiveJSON {
-	return archiveJSON{e.Name, base64IfNotUTF8(e.Name), e.ID.String(), e.Time.UTC()}
+func newArchiveJSON(e catalog.Entry, rec *archive.Archive) archiveJSON {
+	return archiveJSON{e.Name, base64IfNotUTF8(e.Name), e.ID.String(), e.Time.UTC(), newJSONRemarks(rec)}
 }
 
 // itemJSON is an item of an archive as list prints it.

@@ -63,7 +63,11 @@ and "old_name_base64" too if these are not UTF-8.`,
 			if err != nil {
 				return err
 			}
-			return a.emit(renamedJSON{newArchiveJSON(e), loc.Archive, base64IfNotUTF8(loc.Archive)})
+			rec, err := s.cat.Archive(cmd.Context(), name)
+			if err != nil {
+				return err
+			}
+			return a.emit(renamedJSON{newArchiveJSON(e, rec), loc.Archive, base64IfNotUTF8(loc.Archive)})
 		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"testing"
 	"time"
+	_ "time/tzdata" // machines need not know all zones
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
