@@ -80,7 +80,7 @@ const (
 	keyXattrs     = "xattrs"
 )
 
-// maxUnknown is how many keys of other programs an item keeps: empty ones would take far more memory than the record.
+// maxUnknown is how many keys of other programs an item or an archive keeps: empty ones would take far more memory than the record.
 const maxUnknown = 100
 
 // AppendItem appends the item's record to dst. Chunks are written if there are any or HasChunks is set, Source if it is not

@@ -10,6 +10,8 @@
 //
 //	{cmdline: [argument, ...], hostname, items: [id [32], ...], name, time, username, version: 1}
 //
+// with comment, a text, and tags, [text, ...], where there are any: Attic passes over keys that it does not know.
+//
 // Times are ISO 8601 in UTC, with six decimals or, when they are zero, none: 2014-05-13T16:53:20.123456. The chunks that
 // items names, one after another, are the stream of items. [ItemWriter] says how it is cut. An item is
 //
@@ -29,7 +31,8 @@
 //	xattrs                    {name: value}; an empty value is nil
 //
 // Decoding takes whatever it is given: it fails with an error that matches [repository.ErrIntegrity] and
-// allocates in proportion to the length of its input. Keys that it does not know are ignored; those of items are kept.
+// allocates in proportion to the length of its input. Keys that it does not know are ignored in the manifest, and kept in
+// archives' records and items.
 package archive
 
 import (
@@ -180,6 +183,10 @@ type Archive struct {
 	Hostname string
 	Username string
 	Time     time.Time // UTC; whole microseconds are kept
+	Comment  string    // what a person says of it
+	Tags     []string  // see CheckTag
+
+	Unknown map[string][]byte // keys of other programs, and their values in msgpack; kept as they were read
 }
 
 // DecodeArchive reads an archive's record. Errors match repository.ErrIntegrity, or repository.ErrInvalid for an unknown
@@ -205,14 +212,11 @@ func DecodeArchive(data []byte) (*Archive, error) {
 				a.Items = append(a.Items, readID(r))
 			}
 		case "cmdline":
-			n := r.ArrayLen()
-			if n > maxArguments {
-				r.Failf("cmdline: %d are too many", n)
-			}
-			a.Cmdline = nil
-			for i := 0; i < n && r.Err() == nil; i++ {
-				a.Cmdline = append(a.Cmdline, r.Text())
-			}
+			a.Cmdline = readTexts(r, "cmdline")
+		case "comment":
+			a.Comment = r.Text()
+		case "tags":
+			a.Tags = readTexts(r, "tags")
 		case "hostname":
 			a.Hostname = r.Text()
 		case "username":
@@ -220,7 +224,12 @@ func DecodeArchive(data []byte) (*Archive, error) {
 		case "time":
 			a.Time = readTime(r)
 		default:
-			r.Value()
+			if a.Unknown == nil {
+				a.Unknown = make(map[string][]byte)
+			}
+			if value := r.Value(); len(a.Unknown) < maxUnknown {
+				a.Unknown[key] = bytes.Clone(value)
+			}
 		}
 	})
 	r.End()
@@ -232,11 +241,17 @@ func DecodeArchive(data []byte) (*Archive, error) {
 
 // Encode returns the archive's record.
 func (a *Archive) Encode() []byte {
-	b := rawpack.AppendMapHeader(nil, 7)
-	b = rawpack.AppendRaw(b, "cmdline")
-	b = rawpack.AppendArrayHeader(b, len(a.Cmdline))
-	for _, arg := range a.Cmdline {
-		b = rawpack.AppendRaw(b, arg)
+	n := 7 + len(a.Unknown)
+	if a.Comment != "" {
+		n++
+	}
+	if len(a.Tags) > 0 {
+		n++
+	}
+	b := rawpack.AppendMapHeader(nil, n)
+	b = appendTexts(rawpack.AppendRaw(b, "cmdline"), a.Cmdline)
+	if a.Comment != "" {
+		b = rawpack.AppendRaw(rawpack.AppendRaw(b, "comment"), a.Comment)
 	}
 	b = rawpack.AppendRaw(rawpack.AppendRaw(b, "hostname"), a.Hostname)
 	b = rawpack.AppendRaw(b, "items")
@@ -245,13 +260,40 @@ func (a *Archive) Encode() []byte {
 		b = rawpack.AppendRaw(b, id[:])
 	}
 	b = rawpack.AppendRaw(rawpack.AppendRaw(b, "name"), a.Name)
+	if len(a.Tags) > 0 {
+		b = appendTexts(rawpack.AppendRaw(b, "tags"), a.Tags)
+	}
 	b = appendTime(rawpack.AppendRaw(b, "time"), a.Time)
 	b = rawpack.AppendRaw(rawpack.AppendRaw(b, "username"), a.Username)
-	return rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion)
+	b = rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion)
+	for _, key := range slices.Sorted(maps.Keys(a.Unknown)) {
+		b = append(rawpack.AppendRaw(b, key), a.Unknown[key]...)
+	}
+	return b
 }
 
-// maxArguments is the greatest number of arguments that are read: more than a system can pass to a program, and few enough
-// that empty ones do not take much more memory than the record.
+// readTexts reads an array of texts.
+func readTexts(r *rawpack.Reader, what string) (texts []string) {
+	n := r.ArrayLen()
+	if n > maxArguments {
+		r.Failf("%s: %d are too many", what, n)
+	}
+	for i := 0; i < n && r.Err() == nil; i++ {
+		texts = append(texts, r.Text())
+	}
+	return texts
+}
+
+func appendTexts(b []byte, texts []string) []byte {
+	b = rawpack.AppendArrayHeader(b, len(texts))
+	for _, text := range texts {
+		b = rawpack.AppendRaw(b, text)
+	}
+	return b
+}
+
+// maxArguments is the greatest number of arguments, or of tags, that are read: more than a system can pass to a program, and
+// few enough that empty ones do not take much more memory than the record.
 const maxArguments = 4 << 20
 
 // minIDSize is the number of bytes that an id takes in a record at least.

@@ -319,6 +319,7 @@ func FuzzManifest(f *testing.F) {
 
 func FuzzArchive(f *testing.F) {
 	f.Add((&Archive{Name: "n", Items: []repository.ID{{1}}, Cmdline: []string{"x"}, Time: time.Unix(1, 0)}).Encode())
+	f.Add((&Archive{Comment: "c", Tags: []string{"t"}, Unknown: map[string][]byte{"u": {0xc0}}}).Encode())
 	f.Add([]byte("\x82\xa5items\xdd\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, err := DecodeArchive(data)

@@ -178,6 +178,10 @@ func (a *assembly) record(name string, ids []repository.ID) []byte {
 		Hostname: a.Hostname,
 		Username: a.Username,
 		Time:     a.Time,
+		Comment:  a.Comment,
+	}
+	if name == a.Name {
+		r.Tags = a.Tags
 	}
 	return r.Encode()
 }

@@ -78,6 +78,8 @@ type Options struct {
 	Cmdline  []string
 	Hostname string
 	Username string
+	Comment  string
+	Tags     []string // which a checkpoint does not get
 
 	Dir   string   // where Paths begin; empty: the current directory
 	Paths []string // of files and directories; each is stored under itself, made relative, and once
@@ -142,8 +144,8 @@ const bytesInFlight = 128 << 20
 // of the commit itself; the transaction must then be rolled back, and the catalog read anew.
 func Run(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (*Stats, error) {
 	o := opts.withDefaults()
-	if _, ok := cat.Manifest.Archives[o.Name]; ok {
-		return nil, fmt.Errorf("archive %q: %w", o.Name, ErrArchiveExists)
+	if err := o.checkName(cat); err != nil {
+		return nil, err
 	}
 	roots, below, err := o.roots()
 	if err != nil {
@@ -175,6 +177,14 @@ func Run(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (
 		return nil, err
 	}
 	return p.finish(ctx, a)
+}
+
+// checkName returns an error about a name that the archive cannot have.
+func (o *Options) checkName(cat *catalog.Catalog) error {
+	if _, ok := cat.Manifest.Archives[o.Name]; ok {
+		return fmt.Errorf("archive %q: %w", o.Name, ErrArchiveExists)
+	}
+	return archive.CheckName(o.Name)
 }
 
 // finish makes the archive, and says what was stored.

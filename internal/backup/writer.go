@@ -2,7 +2,6 @@ package backup
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"sync"
 
@@ -26,8 +25,8 @@ type Writer struct {
 // at the end.
 func NewWriter(ctx context.Context, store Store, cat *catalog.Catalog, opts Options) (*Writer, error) {
 	o := opts.withDefaults()
-	if _, ok := cat.Manifest.Archives[o.Name]; ok {
-		return nil, fmt.Errorf("archive %q: %w", o.Name, ErrArchiveExists)
+	if err := o.checkName(cat); err != nil {
+		return nil, err
 	}
 	o.Known, o.Checkpoint = nil, 0
 	ctx, cancel := context.WithCancelCause(ctx)

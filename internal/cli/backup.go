@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -74,7 +75,7 @@ func (a *app) runBackup(cmd *cobra.Command, given string, e *excludes) error {
 		name = "root"
 	}
 	begin := time.Now()
-	o.Name = freeName(s, strings.ReplaceAll(name, ":", "_")+"-"+begin.Format("2006-01-02T15:04:05"))
+	o.Name = freeName(s, plainName(name)+"-"+begin.Format("2006-01-02T15:04:05"))
 	done, err := a.store(cmd.Context(), s, o)
 	var told error
 	if err == nil {
@@ -159,6 +160,18 @@ func (a *app) openDefault(cmd *cobra.Command) (*session, error) {
 	return s, err
 }
 
+// plainName makes the beginning of an archive's name of a file's.
+func plainName(name string) string {
+	name = strings.Map(func(r rune) rune {
+		if r == ':' || unicode.IsControl(r) {
+			return '_'
+		}
+		return r
+	}, strings.ToValidUTF8(name, "_"))
+	const most = 200 // the time is to follow, and a suffix
+	return strings.TrimSpace(strings.ToValidUTF8(name[:min(len(name), most)], ""))
+}
+
 // freeName returns a name that no archive has, the given one if possible.
 func freeName(s *session, name string) string {
 	for free, n := name, 2; ; n++ {
@@ -206,7 +219,7 @@ func shellWord(s string) string {
 	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
 		return s
 	}
-	if ui.Printable(s) != s { // a terminal would obey
+	if ui.Line(s) != s { // a terminal would obey, or the command be torn apart
 		var b strings.Builder
 		for _, c := range []byte(s) {
 			if c < ' ' || c >= 0x7f || c == '\'' || c == '\\' {

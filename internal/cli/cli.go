@@ -106,6 +106,7 @@ repository, REPO may be left out: see "garret help locations".`,
 		a.deleteCommand(),
 		a.pruneCommand(),
 		a.renameCommand(),
+		a.commentCommand(),
 		a.compactCommand(),
 		a.rollbackCommand(),
 		a.checkCommand(),
@@ -179,23 +180,9 @@ func (a *app) say(format string, args ...any) {
 	}
 }
 
-// text returns a text as it is to be printed. What an archive says must not control a terminal; a program that reads it
-// gets it as it is.
-func (a *app) text(s string) string {
-	if ui.IsTerminal(a.stdout) {
-		return ui.Printable(s)
-	}
-	return s
-}
-
-// line returns what text does, with the characters made visible too that a terminal would take for the end of a line.
-func (a *app) line(s string) string {
-	s = a.text(s)
-	if ui.IsTerminal(a.stdout) {
-		s = strings.NewReplacer("\n", `\x0a`, "\t", `\x09`).Replace(s)
-	}
-	return s
-}
+// line returns a name, a path, or what else an archive says as it is to be printed on a line: with all characters made visible
+// that would end the line or control a terminal, whoever reads it. Programs take --json, or --null where it is.
+func (a *app) line(s string) string { return ui.Line(s) }
 
 // args returns a check for the number of arguments that names the usage. None may be empty. A negative maximum is none.
 func args(least, most int) cobra.PositionalArgs {

@@ -39,7 +39,7 @@ func (a *app) completeArchives(cmd *cobra.Command, args []string, toComplete str
 	}
 	var matches []string
 	for _, name := range a.archiveNames(cmd.Context(), repo) {
-		if strings.HasPrefix(name, prefix) && ui.Printable(name) == name {
+		if strings.HasPrefix(name, prefix) && ui.Line(name) == name {
 			matches = append(matches, repo+"::"+name)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 func (a *app) createCommand() *cobra.Command {
 	var stats bool
 	var o createOptions
+	var m making
 	var sel createSelection
 	cmd := &cobra.Command{
 		Use:   "create [REPO]::ARCHIVE PATH...",
@@ -40,6 +41,8 @@ need --null.
 
 In the name of the archive these are replaced: {hostname}, {user}, {pid}, {now} and {utcnow}, which is the time as
 2006-01-02T15:04:05, and {now:FORMAT} and {utcnow:FORMAT} with a format of strftime. {{ and }} stand for braces.
+
+` + makingHelp + `
 
 With --list, each path follows a letter: A a new file, M one that has changed, U one that has not, + one that would be
 stored, i standard input, d a folder, s a symbolic link, h a further name of a file, f a FIFO, c and b devices; E what
@@ -64,11 +67,11 @@ from there.`,
 			if o.Checkpoint < 0 {
 				return &usageError{"--checkpoint-interval cannot be negative; 0 is never"}
 			}
-			loc, err := a.location(args[0], true)
+			loc, err := a.newArchive(args[0])
 			if err != nil {
 				return err
 			}
-			if loc, err = expandName(loc, placeholders()); err != nil {
+			if err := m.set(&o.Options); err != nil {
 				return err
 			}
 			if err := sel.choose(cmd, a, args[1:], &o.Options); err != nil {
@@ -91,6 +94,7 @@ from there.`,
 		},
 	}
 	sel.add(cmd)
+	m.flags(cmd)
 	cmd.Flags().BoolVarP(&stats, "stats", "s", false, "print what was stored")
 	cmd.Flags().VarP(newSeconds(&o.Checkpoint, checkpointInterval), "checkpoint-interval", "c",
 		"commit what is stored so far this often; 0: never")

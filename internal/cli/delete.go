@@ -101,6 +101,19 @@ func (s *session) entry(name string) (catalog.Entry, error) {
 	return catalog.Entry{}, s.cat.NoArchive(name)
 }
 
+// entries returns what the manifest says of archives.
+func (s *session) entries(names []string) ([]catalog.Entry, error) {
+	var entries []catalog.Entry
+	for _, name := range names {
+		e, err := s.entry(name)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
 // archiveLine describes an archive as Attic lists it.
 func (a *app) archiveLine(e catalog.Entry) string {
 	return fmt.Sprintf("%-36s %s", a.line(e.Name), e.Time.Local().Format(time.ANSIC))
@@ -108,13 +121,9 @@ func (a *app) archiveLine(e catalog.Entry) string {
 
 // delete deletes archives, and reports it.
 func (a *app) delete(ctx context.Context, s *session, names []string, d deletion) error {
-	var entries []catalog.Entry
-	for _, name := range names {
-		e, err := s.entry(name)
-		if err != nil {
-			return err
-		}
-		entries = append(entries, e)
+	entries, err := s.entries(names)
+	if err != nil {
+		return err
 	}
 	chunks, removed, err := a.remove(ctx, s, names, d.dryRun)
 	if err != nil {

@@ -79,7 +79,7 @@ func (a *app) completeDiff(cmd *cobra.Command, args []string, toComplete string)
 		return a.completeArchives(cmd, args, toComplete)
 	}
 	names := slices.DeleteFunc(a.archiveNames(cmd.Context(), repo), func(name string) bool {
-		return !strings.HasPrefix(name, toComplete) || ui.Printable(name) != name
+		return !strings.HasPrefix(name, toComplete) || ui.Line(name) != name
 	})
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

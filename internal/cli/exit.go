@@ -15,6 +15,7 @@ import (
 	"garret/internal/envelope"
 	"garret/internal/retention"
 	"garret/internal/rpc"
+	"garret/internal/ui"
 	"garret/repository"
 )
 
@@ -197,12 +198,12 @@ func aboutFile(path string, err error) string {
 	return quotePath(path) + ": " + oneLine(err)
 }
 
-// quotePath shows a path as it is unless that would be misleading.
+// quotePath shows a path in a message as it is shown in a list.
 func quotePath(path string) string {
-	if strings.ContainsAny(path, "\n\t") || path == "" {
-		return fmt.Sprintf("%q", path)
+	if path == "" {
+		return `""`
 	}
-	return path
+	return ui.Line(path)
 }
 
 // oneLine returns the text of an error on one line, with what stood on several apart by semicolons.

@@ -77,7 +77,7 @@ func TestShellQuote(t *testing.T) {
 		"$(x)":           "'$(x)'",
 		"-dash":          "./-dash",
 		"~/x":            "'~/x'",
-		"line\nfeed\xff": "'line\nfeed\xff'",
+		"line\nfeed\xff": `$'line\012feed\377'`,
 	} {
 		if got := shellQuote(in); got != want {
 			t.Errorf("shellQuote(%q) = %s, want %s", in, got, want)

@@ -131,7 +131,7 @@ func (a *app) extract(cmd *cobra.Command, args []string, x *extraction) (err err
 		case a.verbose && a.json:
 			_ = enc.Encode(extractedJSON{newJSONPath(it.Path), kindOf(it).name, sizeOf(it)}) // out keeps the error
 		case a.verbose:
-			a.say("%s", it.Path)
+			a.say("%s", quotePath(it.Path))
 		}
 	}
 	x.Warn = a.warn

@@ -18,6 +18,7 @@ import (
 
 func (a *app) importTarCommand() *cobra.Command {
 	var stats bool
+	var m making
 	cmd := &cobra.Command{
 		Use:   "import-tar [REPO]::ARCHIVE FILE|-",
 		Short: "Make an archive of a tar",
@@ -30,6 +31,8 @@ one when the archive is extracted, as it would with the tar.
 
 In the name of the archive, {now} and the like are replaced, see "garret create --help".
 
+` + makingHelp + `
+
 An entry that cannot be stored is reported and left out, and the exit code is 1. A tar that is damaged or cut off in the
 midst of an entry is not stored at all.
 
@@ -39,13 +42,15 @@ With --stats, the sizes of the archive are printed, and those of all archives. W
   ssh host tar -c /etc | garret import-tar /backup/servers::host -`,
 		Args: args(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			loc, err := a.location(args[0], true)
+			loc, err := a.newArchive(args[0])
 			if err != nil {
 				return err
 			}
-			if loc, err = expandName(loc, placeholders()); err != nil {
+			var o backup.Options
+			if err := m.set(&o); err != nil {
 				return err
 			}
+			o.Name = loc.Archive
 			in := a.stdin
 			if args[1] == "-" {
 				if ui.IsTerminal(in) {
@@ -64,7 +69,7 @@ With --stats, the sizes of the archive are printed, and those of all archives. W
 				return err
 			}
 			begin := time.Now()
-			done, err := a.importTar(cmd.Context(), s, loc.Archive, in)
+			done, err := a.importTar(cmd.Context(), s, o, in)
 			if err != nil {
 				err = fmt.Errorf("import %q: %w", args[1], err)
 			} else if stats || a.json {
@@ -73,13 +78,14 @@ With --stats, the sizes of the archive are printed, and those of all archives. W
 			return endStore(s, done, err)
 		},
 	}
+	m.flags(cmd)
 	cmd.Flags().BoolVarP(&stats, "stats", "s", false, "print what was stored")
 	return cmd
 }
 
 // importTar makes the archive.
-func (a *app) importTar(ctx context.Context, s *session, name string, in io.Reader) (*backup.Stats, error) {
-	o := backup.Options{Name: name, Warn: a.warn, Progress: new(progress.Files)}
+func (a *app) importTar(ctx context.Context, s *session, o backup.Options, in io.Reader) (*backup.Stats, error) {
+	o.Warn, o.Progress = a.warn, new(progress.Files)
 	sign(&o)
 	made := a.watchUses(s, &o)
 	w, err := backup.NewWriter(ctx, s.repo, s.cat, o)

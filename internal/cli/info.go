@@ -31,7 +31,7 @@ compaction has removed a part of the log, that is told. It takes a look at every
 N alone. "garret rollback" goes back to one.
 
 With --json, one object is printed: repository, an object with location, id, encryption, archives and objects (their
-numbers); archive, if one is given, an object with name, id, hostname, username, time and command_line; this_archive, if
+numbers); archive, if one is given, an object with name, id, hostname, username, time, command_line and, if there are any, comment and tags; this_archive, if
 one is given, and all_archives, objects with
 ` + statsJSONHelp + `
 
@@ -107,6 +107,7 @@ type jsonArchiveInfo struct {
 	Hostname    string   `json:"hostname"`
 	Username    string   `json:"username"`
 	CommandLine []string `json:"command_line"`
+	jsonRemarks
 }
 
 func (s *session) describe(ctx context.Context) (jsonRepositoryInfo, error) {
@@ -132,6 +133,7 @@ func (s *session) describeArchive(ctx context.Context, name string) (*jsonArchiv
 	i := &jsonArchiveInfo{
 		jsonArchive: newJSONArchive(e),
 		Hostname:    rec.Hostname, Username: rec.Username, CommandLine: append([]string{}, rec.Cmdline...),
+		jsonRemarks: newJSONRemarks(rec),
 	}
 	i.Time = rec.Time
 	return i, nil
@@ -190,6 +192,12 @@ func (a *app) tellArchive(i jsonInfo, this, all cache.Stats) {
 	a.field("Hostname", "%s", i.Archive.Hostname)
 	a.field("Username", "%s", i.Archive.Username)
 	a.field("Time", "%s", i.Archive.Time.Local().Format(time.ANSIC))
+	if i.Archive.Comment != "" {
+		a.field("Comment", "%s", i.Archive.Comment)
+	}
+	if len(i.Archive.Tags) > 0 {
+		a.field("Tags", "%s", strings.Join(i.Archive.Tags, ", "))
+	}
 	quoted := make([]string, len(i.Archive.CommandLine))
 	for n, arg := range i.Archive.CommandLine {
 		quoted[n] = shellWord(arg)

@@ -11,6 +11,7 @@ import (
 	"math/big"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,14 +23,14 @@ import (
 )
 
 func (a *app) listCommand() *cobra.Command {
-	var short bool
+	var short, null bool
 	cmd := &cobra.Command{
 		Use:   "list [REPO][::ARCHIVE] [PATH...]",
 		Short: "List the archives of a repository, or the files of an archive",
 		Long: `List the archives of a repository, the oldest first, or the files of an archive. With PATHs, list only these and what is
 in them.
 
-With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC); or a line for each file:
+With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC), and "comment" and "tags" if it has any; or a line for each file:
 
   path             its path in the archive
   type             file, dir, symlink, hardlink, fifo, char, block, socket or unknown
@@ -45,12 +46,19 @@ With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC); o
   acl              true if there is an access control list
   flags            file flags, if they were kept
 
-Text that is not UTF-8 is approximated, and there in full in base64 as name_base64, path_base64 or source_base64.`,
+Text that is not UTF-8 is approximated, and there in full in base64 as name_base64, path_base64 or source_base64.
+
+Control characters in names, such as line feeds, are shown as \n or \x1b. With --null, the names alone are listed as they
+are, with a zero byte after each: for programs, as "xargs -0" is.`,
 		Example: `  garret list /backup/photos
   garret list /backup/photos::monday Pictures/2024
-  garret list --json /backup/photos | jq -r .name`,
+  garret list --json /backup/photos | jq -r .name
+  garret list --null /backup/photos::monday | xargs -0 -n 1 echo`,
 		Args: args(0, -1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if null && a.json {
+				return &usageError{"--null and --json are two ways to list for programs; take one"}
+			}
 			loc, err := a.anyLocation(optional(args, 0))
 			if err != nil {
 				return err
@@ -65,46 +73,73 @@ Text that is not UTF-8 is approximated, and there in full in base64 as name_base
 			defer s.Close()
 			out := bufio.NewWriter(a.stdout)
 			defer func() { err = cmp.Or(err, out.Flush()) }()
+			l := lister{app: a, s: s, out: out, short: short, null: null}
 			if loc.Archive == "" {
-				return a.listArchives(out, s, short)
+				return l.archives(cmd.Context())
 			}
-			return a.listItems(cmd.Context(), out, s, newSelection(args[1:]), short)
+			return l.items(cmd.Context(), newSelection(args[1:]))
 		},
 	}
 	cmd.Flags().BoolVar(&short, "short", false, "list the names alone")
+	cmd.Flags().BoolVarP(&null, "null", "0", false, "list the names alone, as they are, with a zero byte after each")
 	return cmd
 }
 
-func (a *app) listArchives(out *bufio.Writer, s *session, short bool) error {
-	enc := newEncoder(out)
-	for _, e := range s.cat.Archives() {
-		switch {
-		case a.json:
-			if err := enc.Encode(newArchiveJSON(e)); err != nil {
-				return err
-			}
-		case short:
-			fmt.Fprintln(out, a.line(e.Name))
-		default:
-			fmt.Fprintf(out, "%-36s %s\n", a.line(e.Name), e.Time.Local().Format(time.ANSIC))
+// A lister prints archives, or the items of one.
+type lister struct {
+	*app
+	s           *session
+	out         *bufio.Writer
+	short, null bool
+}
+
+// print prints one archive or item: its name alone, or what else there is to tell of it.
+func (l *lister) print(name string, line func() string, object func() any) error {
+	var err error
+	switch {
+	case l.json:
+		err = newEncoder(l.out).Encode(object())
+	case l.null:
+		_, err = l.out.WriteString(name + "\x00")
+	case l.short:
+		_, err = fmt.Fprintln(l.out, l.line(name))
+	default:
+		_, err = fmt.Fprintln(l.out, line())
+	}
+	return err
+}
+
+func (l *lister) archives(ctx context.Context) error {
+	// What is lost of an archive is not to be found out by a list, which goes on without its remarks.
+	print := func(e catalog.Entry, rec *archive.Archive, _ error) error {
+		return l.print(e.Name,
+			func() string { return strings.TrimRight(l.archiveLine(e)+"  "+l.line(remarksText(rec)), " ") },
+			func() any { return newArchiveJSON(e, rec) })
+	}
+	entries := l.s.cat.Archives()
+	if !l.short && !l.null || l.json {
+		return l.s.eachRecord(ctx, entries, print)
+	}
+	for _, e := range entries {
+		if err := print(e, nil, nil); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (a *app) listItems(ctx context.Context, out *bufio.Writer, s *session, sel *selection, short bool) error {
-	rec, err := s.cat.Archive(ctx, s.loc.Archive)
+func (l *lister) items(ctx context.Context, sel *selection) error {
+	rec, err := l.s.cat.Archive(ctx, l.s.loc.Archive)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
-	enc := newEncoder(out)
 	match := sel.match()
 	warned := false
-	for it, err := range s.cat.Items(ctx, rec) {
+	for it, err := range l.s.cat.Items(ctx, rec) {
 		if catalog.Lost(err) {
 			warned = true
-			a.warn("", fmt.Errorf("some files are lost: %w", err))
+			l.warn("", fmt.Errorf("some files are lost: %w", err))
 			continue
 		}
 		if err != nil {
@@ -113,20 +148,16 @@ func (a *app) listItems(ctx context.Context, out *bufio.Writer, s *session, sel 
 		if match != nil && !match(it.Path) {
 			continue
 		}
-		switch {
-		case a.json:
-			if err := enc.Encode(newItemJSON(it)); err != nil {
-				return err
-			}
-		case short:
-			fmt.Fprintln(out, a.line(it.Path))
-		default:
-			fmt.Fprintln(out, a.line(itemLine(it, now)))
+		err = l.print(it.Path,
+			func() string { return l.line(itemLine(it, now)) },
+			func() any { return newItemJSON(it) })
+		if err != nil {
+			return err
 		}
 	}
 	for _, path := range sel.unmatched() {
 		warned = true
-		a.warn(path, errors.New("is not in the archive"))
+		l.warn(path, errors.New("is not in the archive"))
 	}
 	if warned {
 		return errWarnings
@@ -140,10 +171,11 @@ type archiveJSON struct {
 	Base64 string    `json:"name_base64,omitempty"`
 	ID     string    `json:"id"`
 	Time   time.Time `json:"time"`
+	jsonRemarks
 }
 
-func newArchiveJSON(e catalog.Entry) archiveJSON {
-	return archiveJSON{e.Name, base64IfNotUTF8(e.Name), e.ID.String(), e.Time.UTC()}
+func newArchiveJSON(e catalog.Entry, rec *archive.Archive) archiveJSON {
+	return archiveJSON{e.Name, base64IfNotUTF8(e.Name), e.ID.String(), e.Time.UTC(), newJSONRemarks(rec)}
 }
 
 // itemJSON is an item of an archive as list prints it.

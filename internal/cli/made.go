@@ -6,11 +6,47 @@ import (
 	"os"
 	"os/user"
 	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
 
 	"garret/internal/backup"
 )
 
 // What create and import-tar have in common.
+
+// making are the options that say what is told of an archive that is made.
+type making struct {
+	timestamp, comment string
+	tags               []string
+}
+
+func (m *making) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&m.timestamp, "timestamp", "",
+		"the `TIME` of the archive, as 2026-11-30T22:15:00, with Z or +01:00 if not of here; or a file that has it")
+	f.StringVar(&m.comment, "comment", "", "a `TEXT` that is shown with the archive")
+	f.StringArrayVar(&m.tags, "tag", nil, "a `TAG` of the archive, see \"garret help tag\"; may be given several times")
+}
+
+// makingHelp says what making is about, for the help of commands.
+const makingHelp = `With --timestamp, the archive has another time than now: for what was backed up before, by another program or as a
+folder. A time is that of the calendar here, unless Z or an offset from UTC says otherwise: 2026-11-30, 2026-11-30T22:15,
+2026-11-30 22:15:00+01:00. Of a file, it is the time when its content was changed.`
+
+// set says so in o.
+func (m *making) set(o *backup.Options) (err error) {
+	if m.timestamp != "" {
+		if o.Time, err = parseTimestamp(m.timestamp); err != nil {
+			return err
+		}
+	}
+	if o.Comment = m.comment; !utf8.ValidString(m.comment) {
+		return &usageError{"--comment: the text is not UTF-8"}
+	}
+	o.Tags, err = checkTags(m.tags)
+	return err
+}
 
 // sign says who makes an archive, and how.
 func sign(o *backup.Options) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ncruces/go-strftime"
 
+	"garret/internal/archive"
 	"garret/internal/location"
 )
 
@@ -58,17 +59,26 @@ func formatTime(t time.Time, format string) (string, error) {
 	return strings.Join(parts, "%"), nil
 }
 
-// expandName replaces the placeholders in the name of an archive.
+// newArchive reads the location of an archive that is to be made, in whose name placeholders are replaced.
+func (a *app) newArchive(arg string) (location.Location, error) {
+	loc, err := a.location(arg, true)
+	if err == nil {
+		loc, err = expandName(loc, placeholders())
+	}
+	return loc, err
+}
+
+// expandName replaces the placeholders in the name of an archive, and refuses what cannot be one.
 func expandName(l location.Location, values map[string]func(string) (string, error)) (location.Location, error) {
 	name, err := expand(l.Archive, values)
 	if err != nil {
 		return l, &usageError{fmt.Sprintf("the archive's name %q: %v", l.Archive, err)}
 	}
-	if name == l.Archive {
-		return l, nil
-	}
-	if name == "" || strings.ContainsFunc(name, func(r rune) bool { return r == '/' || r < ' ' || r == 0x7f }) {
+	if strings.Count(name, "/") > strings.Count(l.Archive, "/") { // as nobody wrote it
 		return l, &usageError{fmt.Sprintf("the archive's name %q becomes %q, which cannot be one", l.Archive, name)}
+	}
+	if err := archive.CheckName(name); err != nil {
+		return l, &usageError{err.Error()}
 	}
 	l.Archive = name
 	return l, nil

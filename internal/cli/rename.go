@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"garret/internal/archive"
 	"garret/internal/retention"
 )
 
@@ -36,6 +37,9 @@ and "old_name_base64" too if these are not UTF-8.`,
 				}
 				name = to.Archive
 			}
+			if err := archive.CheckName(name); err != nil {
+				return &usageError{err.Error()}
+			}
 			s, err := a.open(cmd.Context(), loc, true)
 			if err != nil {
 				return err
@@ -59,7 +63,11 @@ and "old_name_base64" too if these are not UTF-8.`,
 			if err != nil {
 				return err
 			}
-			return a.emit(renamedJSON{newArchiveJSON(e), loc.Archive, base64IfNotUTF8(loc.Archive)})
+			rec, err := s.cat.Archive(cmd.Context(), name)
+			if err != nil {
+				return err
+			}
+			return a.emit(renamedJSON{newArchiveJSON(e, rec), loc.Archive, base64IfNotUTF8(loc.Archive)})
 		},
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"testing"
 	"time"
+	_ "time/tzdata" // machines need not know all zones
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -85,6 +86,7 @@ func runScripts(t *testing.T, scripts, vars []string) {
 			"flip":       flip,
 			"lock":       lock,
 			"lose-items": loseItems,
+			"misname":    misname,
 			"unlock":     unlock,
 		},
 	})
@@ -179,6 +181,39 @@ func loseItems(ts *testscript.TestScript, neg bool, args []string) {
 	a, err := cat.Archive(ctx, args[1])
 	ts.Check(err)
 	ts.Check(r.Delete(ctx, a.Items[0]))
+	ts.Check(r.Commit(ctx))
+}
+
+// misname gives an archive a name that no new one can have, in a repository that is not encrypted:
+// misname REPO ARCHIVE NAME, with the name as Go quotes it
+func misname(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: misname REPO ARCHIVE NAME")
+	}
+	name, err := strconv.Unquote(`"` + args[2] + `"`)
+	ts.Check(err)
+	ctx := context.Background()
+	r, err := repository.Open(ctx, ts.MkAbs(args[0]), &repository.Options{Exclusive: true})
+	ts.Check(err)
+	defer r.Close()
+	env, err := catalog.Manifest(ctx, r)
+	ts.Check(err)
+	cat, err := catalog.New(r, envelope.NewPlaintext(), env)
+	ts.Check(err)
+	a, err := cat.Archive(ctx, args[1])
+	ts.Check(err)
+	a.Name = name
+	record := a.Encode()
+	env, err = cat.Key.Seal(nil, record)
+	ts.Check(err)
+	ref := cat.Manifest.Archives[args[1]]
+	ts.Check(r.Delete(ctx, ref.ID))
+	ref.ID = cat.Key.ID(record)
+	ts.Check(r.Put(ctx, ref.ID, env))
+	archives := cat.Manifest.Archives
+	delete(archives, args[1])
+	archives[name] = ref
+	ts.Check(cat.Save(ctx, r, archives))
 	ts.Check(r.Commit(ctx))
 }
 

@@ -205,7 +205,7 @@ func (a *app) tellStored(o *backup.Options) {
 	}
 	o.List = func(l backup.Listed) {
 		if l.Status != backup.StatusExcluded && l.Status != backup.StatusError {
-			a.say("%s", l.Path)
+			a.say("%s", quotePath(l.Path))
 		}
 	}
 }

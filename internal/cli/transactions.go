@@ -215,13 +215,13 @@ func (l *transactionLister) archives(ctx context.Context, t repository.Transacti
 	for _, name := range slices.Sorted(maps.Keys(before)) {
 		if now, ok := m.Archives[name]; !ok || now.ID != before[name].ID {
 			j.Removed = append(j.Removed, name)
-			words = append(words, "-"+name)
+			words = append(words, "-"+ui.Line(name))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Archives)) {
 		if was, ok := before[name]; !ok || was.ID != m.Archives[name].ID {
 			j.Added = append(j.Added, name)
-			words = append(words, "+"+name)
+			words = append(words, "+"+ui.Line(name))
 		}
 	}
 	return strings.Join(words, " "), nil

@@ -3,7 +3,6 @@ package retention
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -12,9 +11,6 @@ import (
 	"garret/internal/catalog"
 	"garret/repository"
 )
-
-// ErrArchiveExists is matched by the error about a new name that is taken.
-var ErrArchiveExists = errors.New("archive exists already")
 
 // A Store is what deletion needs of a repository. It must be locked exclusively since before the manifest was read, or an
 // archive that another client adds may lose what it uses.
@@ -103,54 +99,5 @@ func deleteAll(ctx context.Context, store Store, ids []repository.ID) error {
 			return err
 		}
 	}
-	return nil
-}
-
-// Rename gives an archive another name, in one transaction. Its record has the name too, and so there is a new one; the old
-// one is deleted. The table of chunks must be synced. After an error all is as it was, unless it is the error of the commit
-// itself.
-func Rename(ctx context.Context, store Store, cat *catalog.Catalog, chunks *cache.Chunks, from, to string) error {
-	if to == "" {
-		return errors.New("the new name is empty")
-	}
-	a, err := cat.Archive(ctx, from)
-	if err != nil {
-		return err
-	}
-	if _, taken := cat.Manifest.Archives[to]; taken {
-		return fmt.Errorf("archive %q: %w", to, ErrArchiveExists)
-	}
-	ids, _, err := unused(cat, chunks, []string{from})
-	if err != nil {
-		return err
-	}
-	ref := cat.Manifest.Archives[from]
-	ids = slices.DeleteFunc(ids, func(id repository.ID) bool { return id != ref.ID })
-
-	a.Name = to
-	record := a.Encode()
-	renamed := archive.ArchiveRef{ID: cat.Key.ID(record), Time: ref.Time}
-	env, err := cat.Key.Seal(nil, record)
-	if err != nil {
-		return fmt.Errorf("seal the record of archive %q: %w", to, err)
-	}
-	archives := maps.Clone(cat.Manifest.Archives)
-	delete(archives, from)
-	archives[to] = renamed
-	err = transact(ctx, store, cat, archives, func() error {
-		if err := deleteAll(ctx, store, ids); err != nil {
-			return err
-		}
-		return store.Put(ctx, renamed.ID, env)
-	})
-	if err != nil {
-		return err
-	}
-	for _, other := range archives {
-		if other.ID == ref.ID { // which has the name "from" in its record
-			return nil
-		}
-	}
-	chunks.Replace(ref.ID, archive.Chunk{ID: renamed.ID, Size: uint32(len(record)), CSize: uint32(len(env))})
 	return nil
 }

@@ -26,7 +26,7 @@ func (u *UI) Steps(count func() Step) (stop func()) {
 		s := count()
 		text := strings.TrimRight(e.line(s, time.Now()), " ")
 		if room := width - len(text) - 2; room > 8 && s.Path != "" {
-			text += "  " + shorten(oneLine(s.Path), room)
+			text += "  " + shorten(Line(s.Path), room)
 		}
 		return text
 	})

@@ -223,14 +223,14 @@ const plainWidth = 120
 func progressLine(files, bytes int64, path string, d time.Duration, width int) string {
 	text := fmt.Sprintf("%s  %s  %s", Plural(files, "file"), Bytes(bytes), Rate(bytes, d))
 	if room := width - len(text) - 2; room > 8 && path != "" {
-		text += "  " + shorten(oneLine(path), room)
+		text += "  " + shorten(Line(path), room)
 	}
 	return text
 }
 
-// oneLine is Printable for a line that must stay one.
-func oneLine(s string) string {
-	return strings.NewReplacer("\n", `\x0a`, "\t", `\x09`).Replace(Printable(s))
+// Line is Printable for what must stay in its place on one line: a name, or a path.
+func Line(s string) string {
+	return Printable(strings.NewReplacer("\n", `\n`, "\t", `\t`, "\r", `\r`).Replace(s))
 }
 
 // every calls show once an interval, until stop is called.

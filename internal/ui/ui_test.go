@@ -55,7 +55,7 @@ func TestProgressIsShownWithoutATerminalOnDemand(t *testing.T) {
 	stop()
 	u.Printf("afterwards")
 	line, rest, _ := strings.Cut(out.String(), "\n")
-	if !strings.HasPrefix(line, "3 files  4.0 MB  ") || !strings.HasSuffix(line, `ong/\x0a\x1bname`) || len([]rune(line)) > plainWidth {
+	if !strings.HasPrefix(line, "3 files  4.0 MB  ") || !strings.HasSuffix(line, `ong/\n\x1bname`) || len([]rune(line)) > plainWidth {
 		t.Errorf("line %q", line)
 	}
 	if !strings.HasSuffix("\n"+rest, "\nafterwards\n") {
