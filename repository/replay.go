@@ -104,7 +104,7 @@ func (r *Repository) heal(ctx context.Context, err error) bool {
 	if r.usable() != nil {
 		return false
 	}
-	if other := (*IntegrityError)(nil); errors.As(err, &other) && other.otherEntry && r.hasOwnIndex() {
+	if other := (*IntegrityError)(nil); errors.As(err, &other) && other.otherEntry && (r.hasOwnIndex() || r.Damage() != nil) {
 		return false // its checksums are right, so that it is the segment that is wrong: a check must know what was there
 	}
 	if r.rebuilt {
@@ -127,7 +127,15 @@ func (r *Repository) rebuild(ctx context.Context) error {
 	}
 	r.rebuilt = true
 	fresh := r.blank()
-	if err := fresh.replay(ctx, -1); err != nil {
+	err := fresh.replay(ctx, -1)
+	if r.opts.Damaged && errors.Is(err, ErrCheckNeeded) {
+		err = fmt.Errorf("%w; %s", err, mayBeOld)
+		r.noteDamage(err)
+		r.opts.Warn(err)
+		fresh = r.blank()
+		err = fresh.salvage(ctx, -1)
+	}
+	if err != nil {
 		if errors.Is(err, ErrCheckNeeded) {
 			r.broken = err
 		}
