@@ -161,7 +161,10 @@ func (r *Repository) findMoved(ctx context.Context) error {
 		}
 		to := location{n, uint32(e.Offset)}
 		from, ok, err := r.index.lookup(e.ID)
-		if ok && r.hasMoved(from, to) {
+		switch {
+		case ok && from == to: // it has not moved: what there was before it is an older value
+			delete(moved, e.ID)
+		case ok && r.hasMoved(from, to):
 			moved[e.ID] = to
 		}
 		return err
