@@ -52,6 +52,14 @@ func (r *Repository) Check(ctx context.Context, o CheckOptions) (*Report, error)
 			return nil, fmt.Errorf("repair: %w", err)
 		}
 	}
+	if r.Damage() != nil {
+		found, err := r.asFound(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("check: %w", aboutPlaces(err))
+		}
+		defer found.index.close()
+		r = found
+	}
 	c := &check{r: r, o: o, report: &Report{}, log: newLogTable(r.index.count), scanned: map[uint32]int64{}}
 	if err := c.run(ctx); err != nil {
 		return nil, fmt.Errorf("check: %w", aboutPlaces(err))

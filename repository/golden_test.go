@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,22 +81,31 @@ var better = map[string]string{
 	"kv-missing-segment": "open gives errors for the objects of the lost segment, not for the repository",
 }
 
-func TestGoldenRepositories(t *testing.T) {
+// goldenRepositories returns what the reference says of each, by name.
+func goldenRepositories(t *testing.T) map[string]*golden {
+	t.Helper()
 	files, err := filepath.Glob("testdata/golden/*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no golden repositories", err)
 	}
+	all := map[string]*golden{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var want golden
-		if err := json.Unmarshal(b, &want); err != nil {
+		all[name] = new(golden)
+		if err := json.Unmarshal(b, all[name]); err != nil {
 			t.Fatal(err)
 		}
-		t.Run(name, func(t *testing.T) { testGolden(t, name, &want) })
+	}
+	return all
+}
+
+func TestGoldenRepositories(t *testing.T) {
+	for name, want := range goldenRepositories(t) {
+		t.Run(name, func(t *testing.T) { testGolden(t, name, want) })
 	}
 }
 
@@ -186,6 +196,47 @@ func testGolden(t *testing.T, name string, want *golden) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestGoldenRepositoriesAreReadWithoutARepair opens each with its index and without. Where the reference gives up, it has to
+// give what the reference's repair would leave.
+func TestGoldenRepositoriesAreReadWithoutARepair(t *testing.T) {
+	opened := 0
+	for name, want := range goldenRepositories(t) {
+		state := want.Open.State
+		if state == nil {
+			state = want.AfterRepair
+		}
+		for _, withIndex := range []bool{true, false} {
+			path := copyGolden(t, name)
+			if !withIndex {
+				removeIndex(t, path)
+			}
+			before := snapshot(t, path)
+			r, err := Open(context.Background(), path, &Options{Damaged: true, ReadOnly: true})
+			if err != nil {
+				t.Errorf("%s, index %v: %v", name, withIndex, err)
+				continue
+			}
+			opened++
+			t.Logf("%s, index %v: %v", name, withIndex, r.Damage())
+			if err := r.Damage(); err != nil && !errors.Is(err, ErrCheckNeeded) {
+				t.Errorf("%s, index %v: %v does not match ErrCheckNeeded", name, withIndex, err)
+			}
+			got := contents(t, r)
+			maps.DeleteFunc(got, func(_, sum string) bool { return sum == "damaged" })
+			if diff := cmp.Diff(state, got); diff != "" {
+				t.Errorf("%s, index %v: state (-want +got):\n%s", name, withIndex, diff)
+			}
+			mustClose(t, r)
+			if diff := cmp.Diff(before, snapshot(t, path)); diff != "" {
+				t.Errorf("%s, index %v: reading has changed files:\n%s", name, withIndex, diff)
+			}
+		}
+	}
+	if opened != 24 {
+		t.Errorf("%d of 24 are opened", opened)
 	}
 }
 

@@ -96,7 +96,9 @@ func (r *Repository) apply(n uint32, e segment.Entry) error {
 // heal rebuilds the index if err is that a part of its files is damaged, or wrong, and reports whether it is worth to try
 // again. Damage may show at any lookup, for a block of a file is verified when it is first read. The caller holds no lock.
 func (r *Repository) heal(ctx context.Context, err error) bool {
-	if !errors.Is(err, hashindex.ErrDamaged) {
+	entry := (*IntegrityError)(nil)
+	isEntry := errors.As(err, &entry)
+	if !isEntry && !errors.Is(err, hashindex.ErrDamaged) {
 		return false
 	}
 	r.tx.Lock()
@@ -104,8 +106,11 @@ func (r *Repository) heal(ctx context.Context, err error) bool {
 	if r.usable() != nil {
 		return false
 	}
-	if other := (*IntegrityError)(nil); errors.As(err, &other) && other.otherEntry && r.hasOwnIndex() {
-		return false // its checksums are right, so that it is the segment that is wrong: a check must know what was there
+	if isEntry && (r.hasOwnIndex() || r.Damage() != nil || len(r.index.tables) == 0) {
+		return false // the index is right, so that it is the segment that is wrong: a check must know what was there
+	}
+	if isEntry && !entry.otherEntry && !r.isSound(entry.Segment) {
+		return false
 	}
 	if r.rebuilt {
 		return len(r.index.tables) == 0 // somebody else was faster
@@ -115,6 +120,19 @@ func (r *Repository) heal(ctx context.Context, err error) bool {
 		return false
 	}
 	return true
+}
+
+// isSound reports whether there is nothing damaged in a segment.
+func (r *Repository) isSound(n uint32) bool {
+	s, err := r.segments.acquire(n)
+	if err != nil {
+		return false
+	}
+	defer s.release()
+	scan := segment.NewScanner(s, s.Size())
+	for scan.Scan() {
+	}
+	return scan.Err() == nil
 }
 
 // rebuild makes the index anew from the segments, in the middle of work. What the open transaction has changed stays. If a
@@ -127,7 +145,15 @@ func (r *Repository) rebuild(ctx context.Context) error {
 	}
 	r.rebuilt = true
 	fresh := r.blank()
-	if err := fresh.replay(ctx, -1); err != nil {
+	err := fresh.replay(ctx, -1)
+	if r.opts.Damaged && errors.Is(err, ErrCheckNeeded) {
+		err = fmt.Errorf("%w; %s", err, mayBeOld)
+		r.noteDamage(err)
+		r.opts.Warn(err)
+		fresh = r.blank()
+		err = fresh.salvage(ctx, -1)
+	}
+	if err != nil {
 		if errors.Is(err, ErrCheckNeeded) {
 			r.broken = err
 		}

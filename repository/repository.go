@@ -22,6 +22,10 @@ type Options struct {
 	// ReadOnly refuses all that would write, and never changes a file. A repository on a medium that cannot be written
 	// to is opened so by itself.
 	ReadOnly bool
+	// Damaged opens for reading a repository that needs a repair too, where Open otherwise fails with ErrCheckNeeded: as
+	// much as can be verified is read, Damage says what is wrong, and nothing is written. Whether it is damaged or not, all
+	// that would write is refused, as with ReadOnly.
+	Damaged bool
 	// AppendOnly refuses, with ErrAppendOnly, all that would remove or replace what has been committed, other than the object
 	// with the id of 32 zero bytes; nothing is compacted. A repository that is created so stays so for all who open it.
 	AppendOnly bool
@@ -138,6 +142,7 @@ type Repository struct {
 	appender *appender      // nil outside of a transaction
 	buried   []location     // PUT entries that the open transaction makes dead
 	erased   map[uint32]int // DELETE entries that it has written, by segment
+	damage   error          // what needs a repair, and is read all the same
 	failed   error          // what ended the open transaction
 	closed   bool
 }
@@ -245,7 +250,7 @@ func OpenIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, er
 	if err != nil {
 		return nil, err
 	}
-	if err := r.load(ctx); err != nil {
+	if err := r.loadWanted(ctx); err != nil {
 		return nil, errors.Join(openError(s, err), r.Close())
 	}
 	return r, nil
@@ -280,7 +285,7 @@ func OpenForCheckIn(ctx context.Context, s storage.Storage, o *Options) (*Reposi
 	if err != nil {
 		return nil, err
 	}
-	if err := r.load(ctx); err != nil {
+	if err := r.loadWanted(ctx); err != nil {
 		err = openError(s, err)
 		if !errors.Is(err, ErrCheckNeeded) {
 			return nil, errors.Join(err, r.Close())
@@ -300,12 +305,9 @@ func open(ctx context.Context, s storage.Storage, o *Options) (*Repository, erro
 		return nil, fmt.Errorf("open repository %q: %w", s, err)
 	}
 	s.SetSegmentsPerFolder(c.segmentsPerFolder)
-	r := &Repository{
-		store: s, config: c, opts: o.withDefaults(), segments: newSegments(s),
-		reserve:   reserve{store: s, log: -1},
-		committed: -1, damagedCommit: -1, gap: -1, garbage: map[uint32]garbage{}, candidates: map[uint32]bool{},
-	}
-	r.exclusive = r.opts.Exclusive && !r.opts.ReadOnly
+	r := unloaded(s, c, o.withDefaults())
+	r.segments = newSegments(s)
+	r.exclusive = r.opts.Exclusive && !r.opts.ReadOnly && !r.opts.Damaged
 	if r.lock, err = s.Lock(ctx, r.exclusive, r.opts.LockWait); err != nil {
 		return nil, fmt.Errorf("open repository %q: %w", s, err)
 	}
@@ -313,6 +315,15 @@ func open(ctx context.Context, s storage.Storage, o *Options) (*Repository, erro
 		r.opts.ReadOnly = true
 	}
 	return r, nil
+}
+
+// unloaded returns a repository of which nothing is known yet, without a lock and without a cache of segments.
+func unloaded(s storage.Storage, c config, o Options) *Repository {
+	return &Repository{
+		store: s, config: c, opts: o,
+		reserve:   reserve{store: s, log: -1},
+		committed: -1, damagedCommit: -1, gap: -1, garbage: map[uint32]garbage{}, candidates: map[uint32]bool{},
+	}
 }
 
 // ID returns the repository's own id, which it got at random when it was created.
@@ -360,7 +371,7 @@ func (r *Repository) usableLocked() error {
 
 // upgrade makes the lock exclusive. The caller holds tx in any way.
 func (r *Repository) upgrade(ctx context.Context) error {
-	if r.opts.ReadOnly {
+	if r.opts.ReadOnly || r.opts.Damaged {
 		return ErrReadOnly
 	}
 	if r.exclusive {

@@ -134,6 +134,7 @@ func TestRottenIndex(t *testing.T) {
 				m.Damage(-1, name, func([]byte) []byte { return rotten })
 				what := fmt.Sprintf("seed %d, case %d: %s: %s", seed, i, name, how)
 				told := false
+				after := h.readBefore(i, m, true, what)
 				o := rotOptions()
 				o.Warn = func(error) { told = true }
 				r := openForCheckIn(t, m, o)
@@ -150,6 +151,7 @@ func TestRottenIndex(t *testing.T) {
 					maps.DeleteFunc(wrong, func(id ID, v string) bool { return got[id] == v })
 					t.Fatalf("%s: lost are %v; %d objects, want %d; %v", what, wrong, len(got), len(h.want), report.Findings)
 				}
+				after(maps.Clone(h.want))
 				if again := mustCheck(t, r, rng.IntN(2) == 0); !again.OK() {
 					t.Fatalf("%s: after the repair: %v", what, again.Findings)
 				}
@@ -197,7 +199,7 @@ func TestRottenSegments(t *testing.T) {
 				if index == "without" {
 					dropIndex(m, nil, ownPrefix, indexPrefix, hintsPrefix)
 				}
-				c := h.segmentCase(m, index == "with index", fmt.Sprintf("seed %d, case %d", seed, i))
+				c := h.segmentCase(i, m, index == "with index", fmt.Sprintf("seed %d, case %d", seed, i))
 				if c == nil {
 					continue
 				}
@@ -231,7 +233,7 @@ func TestSwappedSegments(t *testing.T) {
 				if i%50 == 0 {
 					h = newRotting(t, rng)
 				}
-				if outcome := h.swappedCase(rng, kind == "swapped", fmt.Sprintf("seed %d, case %d", seed, i)); outcome != "" {
+				if outcome := h.swappedCase(i, rng, kind == "swapped", fmt.Sprintf("seed %d, case %d", seed, i)); outcome != "" {
 					tally.Add(outcome)
 				}
 			}
@@ -241,7 +243,7 @@ func TestSwappedSegments(t *testing.T) {
 }
 
 // swappedCase says whether it was noticed; nothing, if the segments are the same.
-func (h *rotting) swappedCase(rng *rand.Rand, swap bool, what string) string {
+func (h *rotting) swappedCase(i int, rng *rand.Rand, swap bool, what string) string {
 	t := h.T
 	m := h.now.Clone()
 	numbers, _ := m.Segments(-1)
@@ -270,6 +272,7 @@ func (h *rotting) swappedCase(rng *rand.Rand, swap bool, what string) string {
 		}
 	}
 	what += fmt.Sprintf(": segments %d and %d, swapped %v", a, b, swap)
+	h.readBefore(i, m, false, what) // of an index that contradicts sound segments, reading says no more than that
 	r := openForCheckIn(t, m, rotOptions())
 	report := mustCheck(t, r, true)
 	got := stateOf(t, r)
@@ -302,7 +305,7 @@ type segmentOutcome struct {
 }
 
 // segmentCase damages one segment. It returns nil if that has changed nothing.
-func (h *rotting) segmentCase(m *storage.Mem, indexed bool, what string) *segmentOutcome {
+func (h *rotting) segmentCase(i int, m *storage.Mem, indexed bool, what string) *segmentOutcome {
 	numbers, _ := m.Segments(-1)
 	n := numbers[h.rng.IntN(len(numbers))]
 	before := segmentOf(h.T, m, n)
@@ -333,6 +336,7 @@ func (h *rotting) segmentCase(m *storage.Mem, indexed bool, what string) *segmen
 	}
 	// Another one in place of the segment that the index ends with makes the index one of another history.
 	known := indexed && (n < h.layered || n == h.layered && how != rottest.OldCopy)
+	readAfter := h.readBefore(i, m, known && how != rottest.OldCopy, what)
 	r := openForCheckIn(h.T, m, rotOptions())
 	if known && how != rottest.OldCopy && r.usable() == nil {
 		h.mustReadNothingWrong(r, h.want, what)
@@ -369,6 +373,7 @@ func (h *rotting) segmentCase(m *storage.Mem, indexed bool, what string) *segmen
 			}
 		}
 	}
+	readAfter(maps.Clone(got))
 	again := mustCheck(h.T, r, true)
 	if !again.OK() {
 		h.Fatalf("%s: a second repair finds %v", what, again.Findings)

@@ -243,6 +243,7 @@ func TestRottenRepair(t *testing.T) {
 		}
 		m.Damage(-1, repairName, func([]byte) []byte { return rotten })
 		what := fmt.Sprintf("seed %d, case %d: %s", seed, i, how)
+		after := h.readBefore(i, m, true, what)
 		r := openForCheckIn(t, m, rotOptions())
 		if r.usable() == nil {
 			if how != rottest.Missing {
@@ -268,6 +269,8 @@ func TestRottenRepair(t *testing.T) {
 			}
 		case !maps.Equal(got, want):
 			t.Fatalf("%s: %d objects, want %d: %v", what, len(got), len(want), report.Findings)
+		default:
+			after(maps.Clone(got))
 		}
 		if again := mustCheck(t, r, true); !again.OK() || !maps.Equal(stateOf(t, r), got) {
 			t.Fatalf("%s: a second repair finds %v", what, again.Findings)

@@ -1,0 +1,79 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+
+	"garret/repository/storage"
+)
+
+// readDamaged opens a copy of a repository as it is for reading, and returns what can be read of it, and what is wrong. It
+// fails the test if anything is written once something is wrong.
+func readDamaged(t testing.TB, m *storage.Mem, what string) (model, error) {
+	t.Helper()
+	ctx := context.Background()
+	m = m.Clone()
+	writes := 0
+	m.Hook = func(string) error { writes++; return nil }
+	o := rotOptions()
+	o.Exclusive, o.Damaged = false, true
+	r, err := OpenIn(ctx, m, o)
+	if err != nil {
+		t.Fatalf("%s: it cannot be opened for reading: %v", what, err)
+	}
+	defer mustClose(t, r)
+	state := model{}
+	for range 2 { // for an index without checksums shows that it is wrong when it is used
+		ids, err := r.List(ctx, 0, nil)
+		if err != nil {
+			t.Fatalf("%s: the objects cannot be listed: %v", what, err)
+		}
+		clear(state)
+		for _, id := range ids {
+			data, err := r.Get(ctx, id)
+			switch {
+			case err == nil:
+				state[id] = string(data)
+			case !errors.Is(err, ErrIntegrity) && !errors.Is(err, ErrNotFound):
+				t.Fatalf("%s: %v: %v", what, id, err)
+			}
+		}
+		if len(state) == len(ids) {
+			break
+		}
+	}
+	if err := r.Put(ctx, ID{1}, nil); !errors.Is(err, ErrReadOnly) {
+		t.Fatalf("%s: it can be written to: %v", what, err)
+	}
+	damage := r.Damage()
+	if damage != nil && writes > 0 {
+		t.Fatalf("%s: %v; and yet there were %d writes", what, damage, writes)
+	}
+	return state, damage
+}
+
+// readBefore reads a damaged repository before its repair, now and then, and returns a check of what the repair has made of
+// it: what it has kept as it was must have been read. Whatever is read must be as it was, or, where damage is told of, or
+// nothing can be known of it, as it was before.
+func (h *rotting) readBefore(i int, m *storage.Mem, known bool, what string) (after func(repaired model)) {
+	h.Helper()
+	if i%4 != 0 {
+		return func(model) {}
+	}
+	seen, damage := readDamaged(h.T, m, what)
+	for id, v := range seen {
+		if v != h.want[id] && (known && damage == nil || !slices.Contains(h.ever[id], v)) {
+			h.Fatalf("%s: read without a repair, %v is %.30q, want %.30q (%v)", what, id, v, h.want[id], damage)
+		}
+	}
+	return func(repaired model) {
+		h.Helper()
+		maps.DeleteFunc(repaired, func(id ID, v string) bool { return v != h.want[id] || seen[id] == v })
+		for id, v := range repaired {
+			h.Fatalf("%s: after the repair %v is %.30q, and was not read before it: %.30q (%v)", what, id, v, seen[id], damage)
+		}
+	}
+}
