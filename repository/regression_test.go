@@ -194,7 +194,7 @@ func mustHold(t testing.TB, mem *storage.Mem, want model, what string) {
 
 // mustReturn ends all tests if f does not return: what hangs may hold what the test needs to end.
 func mustReturn(f func()) {
-	late := time.AfterFunc(20*time.Second, func() { panic("it does not return") })
+	late := time.AfterFunc(5*time.Minute, func() { panic("it does not return") })
 	defer late.Stop()
 	f()
 }

@@ -63,7 +63,7 @@ func startAtTerminal(t *testing.T, args ...string) *terminal {
 // expect reads until something has been said since the last time.
 func (term *terminal) expect(text string) {
 	term.t.Helper()
-	term.master.SetReadDeadline(time.Now().Add(20 * time.Second))
+	term.master.SetReadDeadline(time.Now().Add(5 * time.Minute))
 	buf := make([]byte, 1000)
 	for !bytes.Contains(term.said, []byte(text)) {
 		n, err := term.master.Read(buf)
@@ -147,7 +147,7 @@ func TestAPassphraseIsAskedForWhereTheCommandWasGiven(t *testing.T) {
 		t.Errorf("its folder is %q, %v", got, err)
 	}
 	garret(t, "umount", point)
-	for range 200 {
+	for range 15_000 {
 		if _, err := os.Stat(proc); err != nil {
 			return
 		}
@@ -173,7 +173,7 @@ func TestAnInterruptWhileThePassphraseIsAskedForLeavesNothing(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	term.expect("garret: interrupted")
-	for range 200 {
+	for range 15_000 {
 		if _, err := os.Stat(proc); err != nil {
 			return
 		}

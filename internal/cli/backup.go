@@ -104,9 +104,9 @@ func (a *app) tellBackup(loc location.Location, name string, done *backup.Stats,
 			[]string{"garret", "extract", "--target", target, loc.String()},
 		})
 	}
-	_, err := fmt.Fprintf(a.stdout, "Stored %s, in %s.\nTo bring it back:\n  %s extract --target %s %s\n",
+	fmt.Fprintf(a.stdout, "Stored %s, in %s.\nTo bring it back:\n  %s extract --target %s %s\n",
 		summary(done), ui.Duration(d), ownCommand(), shellQuote(target), shellQuote(loc.String()))
-	return err
+	return nil
 }
 
 // restoreTarget returns a folder to bring a backup of path back to: not where it was, nor below.

@@ -42,15 +42,19 @@ func Main() int {
 
 // Run runs a command and returns its exit code.
 func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, ui: ui.New(stdin, stderr)}
+	a := &app{stdin: stdin, stdout: &output{Writer: stdout}, ui: ui.New(stdin, stderr)}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	root.SetOut(a.stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if ctx.Err() != nil && err != nil && !errors.Is(err, context.Canceled) {
 		err = context.Canceled
+	}
+	if a.stdout.err != nil && (err == nil || err == errWarnings) {
+		a.ui.Printf("garret: %v; apart from that all is done", a.stdout.err)
+		err = errWarnings
 	}
 	if msg := message(err); msg != "" {
 		a.ui.Printf("garret: %s", msg)
@@ -61,7 +65,7 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // app is what all commands share.
 type app struct {
 	stdin  io.Reader
-	stdout io.Writer
+	stdout *output
 	ui     *ui.UI
 
 	lockWait time.Duration // negative: without limit

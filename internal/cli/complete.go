@@ -54,7 +54,7 @@ func (a *app) archiveNames(ctx context.Context, repo string) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, completionTime)
 	defer cancel()
-	quiet := &app{stdin: strings.NewReader(""), stdout: io.Discard, ui: ui.New(nil, io.Discard)}
+	quiet := &app{stdin: strings.NewReader(""), stdout: &output{Writer: io.Discard}, ui: ui.New(nil, io.Discard)}
 	if rest, ok := strings.CutPrefix(repo, "~/"); ok { // the shell has not replaced it yet
 		repo = filepath.Join(os.Getenv("HOME"), rest)
 	}

@@ -83,14 +83,14 @@ from there.`,
 			}
 			o.Name = loc.Archive
 			if sel.dryRun {
-				return sel.end(a, a.dryRun(cmd.Context(), s, o.Options, stats))
+				return a.dryRun(cmd.Context(), s, o.Options, stats)
 			}
 			begin := time.Now()
 			done, err := a.store(cmd.Context(), s, o)
 			if err == nil && (stats || a.json) {
 				err = a.tellMade(cmd.Context(), s, o.Name, begin, done)
 			}
-			return sel.end(a, endStore(s, done, err))
+			return endStore(s, done, err)
 		},
 	}
 	sel.add(cmd)
@@ -132,7 +132,7 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 		a.saveFiles(files)
 	}
 	o.Progress = new(progress.Files)
-	if o.List == nil || !ui.IsTerminal(a.stdout) { // else two would write to the terminal
+	if o.List == nil || !a.stdout.isTerminal() { // else two would write to the terminal
 		stop := a.ui.Progress(o.Progress.Count)
 		defer stop()
 	}

@@ -135,6 +135,7 @@ var kinds = []struct {
 	{rpc.ErrConnection, exitError, "what was committed before is kept; \"ssh HOST garret version\" shows whether the server can be had"},
 	{repository.ErrAppendOnly, exitError, adviceAppendOnly},
 	{repository.ErrNoTransaction, exitError, `"garret info --transactions" lists those there are`},
+	{errOutput, exitError, ""},
 	{errTargetFull, exitError, "free some space there and do it again"},
 	{syscall.ENOSPC, exitError, adviceFull},
 	{syscall.EDQUOT, exitError, adviceFull},

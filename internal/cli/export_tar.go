@@ -12,7 +12,6 @@ import (
 	"garret/internal/location"
 	"garret/internal/progress"
 	"garret/internal/tarball"
-	"garret/internal/ui"
 )
 
 // exportTar are the options of the command.
@@ -119,7 +118,7 @@ func (a *app) exportTar(
 		return &usageError{"--strip-components must not be negative"}
 	case file == "-" && a.json:
 		return &usageError{"--json and - both want the standard output; name a file"}
-	case file == "-" && ui.IsTerminal(a.stdout):
+	case file == "-" && a.stdout.isTerminal():
 		return &usageError{"a tar is nothing for a terminal; name a file, or lead the output into one"}
 	}
 	s, err := a.open(ctx, loc, false)

@@ -256,8 +256,8 @@ func TestABackupOverAConnectionWithFaults(t *testing.T) {
 			f := newFaulty(t)
 			faults, checkpoints, step := 0, 0, each
 			if what == "stall" {
-				t.Setenv("GARRET_SILENCE", "0.2")
-				step = 3 * each // each takes a second
+				t.Setenv("GARRET_SILENCE", "3") // more than a busy machine takes to start a server
+				step = 3 * each // each takes that long
 			}
 			for _, direction := range []string{"to-server", "to-client"} {
 				for after := 0; ; after += step {

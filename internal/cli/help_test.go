@@ -11,7 +11,7 @@ import (
 )
 
 func TestEveryCommandIsListedUnderAHeading(t *testing.T) {
-	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, ui: ui.New(nil, io.Discard)}
+	a := &app{stdin: strings.NewReader(""), stdout: &output{Writer: io.Discard}, ui: ui.New(nil, io.Discard)}
 	root := a.root()
 	for _, cmd := range root.Commands() {
 		if cmd.IsAvailableCommand() && cmd.GroupID == "" {

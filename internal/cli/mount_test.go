@@ -92,7 +92,7 @@ func mountForTest(t *testing.T, args ...string) string {
 			t.Errorf("after the end there is %v, %v", entries, err)
 		}
 	})
-	for range 1000 {
+	for range 30_000 {
 		if entries, err := os.ReadDir(point); err == nil && len(entries) > 0 {
 			return point
 		}

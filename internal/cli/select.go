@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -89,7 +88,6 @@ type createSelection struct {
 	stdinName     string
 	dryRun, list  bool
 
-	failed error // the first error of printing the list
 }
 
 func (c *createSelection) add(cmd *cobra.Command) {
@@ -184,7 +182,7 @@ func (c *createSelection) print(a *app, l backup.Listed) {
 		if l.Rule != nil {
 			line.Rule, line.Origin = l.Rule.Pattern.String(), l.Rule.Origin
 		}
-		c.failed = cmp.Or(c.failed, a.emit(line))
+		a.emit(line)
 		return
 	}
 	why := l.Reason
@@ -194,8 +192,7 @@ func (c *createSelection) print(a *app, l backup.Listed) {
 	if why != "" {
 		why = "  (" + why + ")"
 	}
-	_, err := fmt.Fprintf(a.stdout, "%c %s\n", l.Status, a.line(l.Path+why))
-	c.failed = cmp.Or(c.failed, err)
+	fmt.Fprintf(a.stdout, "%c %s\n", l.Status, a.line(l.Path+why))
 }
 
 // tellStored tells the paths of what is stored, for --verbose, unless there is a list already.
@@ -208,15 +205,6 @@ func (a *app) tellStored(o *backup.Options) {
 			a.say("%s", quotePath(l.Path))
 		}
 	}
-}
-
-// end returns how a command ends that ended with an error or without: a list that is not whole is a warning.
-func (c *createSelection) end(a *app, err error) error {
-	if err == nil && c.failed != nil {
-		a.ui.Printf("garret: the list is not whole: %s", oneLine(c.failed))
-		return errWarnings
-	}
-	return err
 }
 
 // leaveOut sees to it that a repository is not backed up into itself, nor what this machine remembers of it.

@@ -35,7 +35,7 @@ removed or replaced, save for the manifest, which says what archives there are; 
 			o.LockWait = a.lockWait
 			o.Warn = func(err error) { a.ui.Printf("garret: %s", oneLine(err)) }
 			signal.Ignore(syscall.SIGPIPE) // a client that is gone must not keep us from ending in order
-			return rpc.Serve(cmd.Context(), a.stdin, a.stdout, o)
+			return rpc.Serve(cmd.Context(), a.stdin, a.stdout.Writer, o)
 		},
 	}
 	cmd.Flags().StringArrayVar(&o.RestrictTo, "restrict-to-path", nil,

@@ -93,7 +93,7 @@ SetEnv HOME=%s
 	})
 	ssh := fmt.Sprintf("ssh -F /dev/null -i %s/client -p %d -o BatchMode=yes -o StrictHostKeyChecking=no "+
 		"-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR", dir, port)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		args := append(strings.Fields(ssh)[1:], "localhost", "true")
 		out, err := exec.Command("ssh", args...).CombinedOutput()
 		if err == nil {
@@ -112,7 +112,7 @@ SetEnv HOME=%s
 		master.Process.Kill()
 		master.Wait()
 	})
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if _, err := os.Stat(dir + "/c"); err == nil || time.Now().After(end) {
 			break
 		}

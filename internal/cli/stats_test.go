@@ -13,7 +13,7 @@ import (
 
 func TestStatisticsAreThoseOfAttic(t *testing.T) {
 	var out strings.Builder
-	a := &app{stdout: &out}
+	a := &app{stdout: &output{Writer: &out}}
 	start := time.Date(2026, 11, 22, 9, 8, 7, 0, time.Local)
 	a.printArchiveStats(archiveStats{
 		Name: "home", ID: repository.ID{0xab}, Start: start, End: start.Add(2500 * time.Millisecond),

@@ -89,6 +89,7 @@ func TestWhoFollowsKnowsWhatIsThere(t *testing.T) {
 }
 
 func TestASilentServerIsGivenUp(t *testing.T) {
+	t.Parallel()
 	near, far := net.Pipe()
 	go func() {
 		in := frameReader{r: far, limit: 1 << 20}
@@ -98,7 +99,7 @@ func TestASilentServerIsGivenUp(t *testing.T) {
 		far.Write(append(append(append(beginResponse(nil, 2), 0x93, 0xda, 0, 32), make([]byte, 32)...), 0xc2, 0xc2))
 		io.Copy(io.Discard, far) // and says nothing any more
 	}()
-	c, err := NewClient(t.Context(), near, near, near, "/repo", ClientOptions{Silence: 50 * time.Millisecond})
+	c, err := NewClient(t.Context(), near, near, near, "/repo", ClientOptions{Silence: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,19 +113,20 @@ func TestASilentServerIsGivenUp(t *testing.T) {
 }
 
 func TestAServerAtWorkIsNotGivenUp(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "repo")
 	r, err := repository.Create(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	// The server waits for the lock, and says that it is there meanwhile.
-	time.AfterFunc(time.Second, func() { r.Close() })
-	c, err := connect(t, path, ClientOptions{Exclusive: true, LockWait: time.Minute, Silence: 200 * time.Millisecond},
+	time.AfterFunc(3*time.Second, func() { r.Close() })
+	c, err := connect(t, path, ClientOptions{Exclusive: true, LockWait: time.Minute, Silence: 2 * time.Second},
 		ServerOptions{heartbeat: 20 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(500 * time.Millisecond) // nothing is waited for, so that nothing is missed
+	time.Sleep(3 * time.Second) // nothing is waited for, so that nothing is missed
 	if n, err := c.Len(context.Background()); err != nil || n != 0 {
 		t.Errorf("%d, %v", n, err)
 	}

@@ -73,6 +73,7 @@ func TestNothingIsSaidBeforeTheGreeting(t *testing.T) {
 
 // A client that goes while its server waits for the lock, or works, leaves no server behind.
 func TestAServerEndsWithItsClient(t *testing.T) {
+	t.Parallel()
 	within(t, 5*time.Minute, "it", func() {
 		path := filepath.Join(t.TempDir(), "repo")
 		r, err := repository.Create(t.Context(), path, nil)
@@ -84,7 +85,7 @@ func TestAServerEndsWithItsClient(t *testing.T) {
 		near, far := pipe(t)
 		done := make(chan error, 1)
 		go func() { done <- Serve(t.Context(), far, far, ServerOptions{heartbeat: 10 * time.Millisecond}) }()
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		if _, err := NewClient(ctx, near, near, near, path, ClientOptions{LockWait: -1, Exclusive: true}); err == nil {
 			t.Error("it was opened")
@@ -100,7 +101,7 @@ type slowPipe struct{ net.Conn }
 
 func (p slowPipe) Write(b []byte) (int, error) {
 	for n := 0; n < len(b); {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(70 * time.Millisecond)
 		k, err := p.Conn.Write(b[n:min(len(b), n+20_000)])
 		if n += k; err != nil {
 			return n, err
@@ -111,12 +112,13 @@ func (p slowPipe) Write(b []byte) (int, error) {
 
 // An object that takes longer to send than a server may be silent is no reason to give up.
 func TestASlowLineIsNotTakenForASilentServer(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "repo")
 	near, far := pipe(t)
 	done := make(chan error, 1)
 	go func() { done <- Serve(context.Background(), far, far, ServerOptions{heartbeat: 20 * time.Millisecond}) }()
 	slow := slowPipe{near}
-	c, err := NewClient(t.Context(), slow, slow, slow, path, ClientOptions{Create: true, Silence: 300 * time.Millisecond})
+	c, err := NewClient(t.Context(), slow, slow, slow, path, ClientOptions{Create: true, Silence: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
