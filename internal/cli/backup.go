@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -88,6 +87,7 @@ func (a *app) runBackup(cmd *cobra.Command, given string, e *excludes) error {
 func (a *app) tellBackup(loc location.Location, name string, done *backup.Stats, d time.Duration, target string) error {
 	repo := loc.Repository().String()
 	loc.Archive = name
+	extract := a.commandAbout(loc, "extract", "--target", pathArgument(target))
 	if a.json {
 		return a.emit(struct {
 			Repository string   `json:"repository"`
@@ -101,11 +101,10 @@ func (a *app) tellBackup(loc location.Location, name string, done *backup.Stats,
 			Extract    []string `json:"extract"`
 		}{
 			repo, name, done.Files, done.Dirs, done.Bytes, done.NewBytes, done.Warnings, d.Seconds(),
-			[]string{"garret", "extract", "--target", target, loc.String()},
+			extract,
 		})
 	}
-	fmt.Fprintf(a.stdout, "Stored %s, in %s.\nTo bring it back:\n  %s extract --target %s %s\n",
-		summary(done), ui.Duration(d), ownCommand(), shellQuote(target), shellQuote(loc.String()))
+	fmt.Fprintf(a.stdout, "Stored %s, in %s.\nTo bring it back:\n  %s\n", summary(done), ui.Duration(d), shellLine(extract))
 	return nil
 }
 
@@ -154,8 +153,8 @@ func (a *app) openDefault(cmd *cobra.Command) (*session, error) {
 		return nil, begun
 	}
 	if err == nil {
-		a.ui.Printf("Made the repository %q. It is not encrypted; for one that is: garret init -e keyfile REPO, "+
-			"and set %s.", loc, repoVar)
+		a.ui.Printf("Made the repository %q. It is not encrypted; for one that is: %s, and set %s.",
+			loc, shellLine(command("init", "-e", "keyfile", "REPO")), repoVar)
 	}
 	return s, err
 }
@@ -180,55 +179,4 @@ func freeName(s *session, name string) string {
 		}
 		free = fmt.Sprintf("%s.%d", name, n)
 	}
-}
-
-// ownCommand returns what the person can type to run this program once more.
-func ownCommand() string {
-	self, err := os.Executable()
-	if err != nil {
-		return "garret"
-	}
-	if strings.Contains(self, string(filepath.Separator)+"go-build") { // made by go run, and gone when we are
-		return "go run ./cmd/garret"
-	}
-	if found, err := exec.LookPath("garret"); err == nil && sameFile(found, self) {
-		return "garret"
-	}
-	return shellQuote(self)
-}
-
-func sameFile(a, b string) bool {
-	ia, errA := os.Stat(a)
-	ib, errB := os.Stat(b)
-	return errA == nil && errB == nil && os.SameFile(ia, ib)
-}
-
-// shellQuote writes a path or a location such that a shell takes it as it is, and no command for an option.
-func shellQuote(s string) string {
-	if strings.HasPrefix(s, "-") {
-		s = "./" + s
-	}
-	return shellWord(s)
-}
-
-// shellWord writes an argument such that a shell takes it as it is.
-func shellWord(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:+,@%=", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	if ui.Line(s) != s { // a terminal would obey, or the command be torn apart
-		var b strings.Builder
-		for _, c := range []byte(s) {
-			if c < ' ' || c >= 0x7f || c == '\'' || c == '\\' {
-				fmt.Fprintf(&b, `\%03o`, c)
-			} else {
-				b.WriteByte(c)
-			}
-		}
-		return "$'" + b.String() + "'"
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -152,7 +152,7 @@ func (a *app) tellCheckpoints(s *session, name string) {
 		if strings.HasPrefix(e.Name, name+backup.CheckpointSuffix) {
 			loc := s.loc
 			loc.Archive = e.Name
-			a.ui.Printf("An unfinished backup has left a checkpoint, which can go: garret delete %s", shellQuote(loc.String()))
+			a.ui.Printf("An unfinished backup has left a checkpoint, which can go: %s", shellLine(a.commandAbout(loc, "delete")))
 		}
 	}
 }

@@ -79,8 +79,8 @@ func TestShellQuote(t *testing.T) {
 		"~/x":            "'~/x'",
 		"line\nfeed\xff": `$'line\012feed\377'`,
 	} {
-		if got := shellQuote(in); got != want {
-			t.Errorf("shellQuote(%q) = %s, want %s", in, got, want)
+		if got := shellWord(pathArgument(in)); got != want {
+			t.Errorf("shellWord(%q) = %s, want %s", in, got, want)
 		}
 	}
 }

@@ -257,7 +257,7 @@ func TestABackupOverAConnectionWithFaults(t *testing.T) {
 			faults, checkpoints, step := 0, 0, each
 			if what == "stall" {
 				t.Setenv("GARRET_SILENCE", "3") // more than a busy machine takes to start a server
-				step = 3 * each // each takes that long
+				step = 3 * each                 // each takes that long
 			}
 			for _, direction := range []string{"to-server", "to-client"} {
 				for after := 0; ; after += step {

@@ -79,7 +79,7 @@ func (a *app) tellInit(loc location.Location, typ envelope.Type, keyfile string)
 		a.ui.Printf("Repository %q is made. Without the passphrase nobody can read it, you neither.", loc)
 	case envelope.KeyfileType:
 		a.ui.Printf("Repository %q is made. Its key is %q: without that file nobody can read it, you neither. "+
-			"Keep a copy of it elsewhere:\n  %s key export %s FILE", loc, keyfile, ownCommand(), shellQuote(loc.String()))
+			"Keep a copy of it elsewhere:\n  %s FILE", loc, keyfile, shellLine(a.commandAbout(loc, "key", "export")))
 	}
 }
 

@@ -24,7 +24,7 @@ func (a *app) keyCommand() *cobra.Command {
 		Long: `Keep a copy of a repository's key file elsewhere, and bring it back. Without the key file nobody can read a repository
 that was made with encryption "keyfile", and it is not in the repository.`,
 		Args: func(*cobra.Command, []string) error {
-			return &usageError{"garret key needs one of: export, import"}
+			return &usageError{`"garret key" needs one of: export, import`}
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}

@@ -109,7 +109,7 @@ func (a *app) mount(ctx context.Context, loc location.Location, point string, o 
 	if err != nil {
 		return err
 	}
-	a.say("%s is at %s; end it with: garret umount %s", quotePath(loc.String()), quotePath(m.Point()), shellQuote(m.Point()))
+	a.say("%s is at %s; end it with: %s", quotePath(loc.String()), quotePath(m.Point()), shellLine(command("umount", m.Point())))
 	result := mountJSON{newJSONPath(m.Point()), loc.Repository().String(), loc.Archive}
 	if err := ready(s, m, result); err != nil {
 		return errors.Join(err, m.Unmount())

@@ -22,7 +22,7 @@ func (a *app) objectCommand() *cobra.Command {
 		Long: `Handle the objects of a repository as they are stored: no key is needed, and nothing is decrypted. An object is named
 by its id, 64 hexadecimal digits.`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			return &usageError{"garret object needs one of: list, get, put, delete"}
+			return &usageError{`"garret object" needs one of: list, get, put, delete`}
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}

@@ -225,7 +225,7 @@ func lock(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: lock REPO")
 	}
-	r, err := repository.Open(context.Background(), ts.MkAbs(args[0]), &repository.Options{Exclusive: true})
+	r, err := repository.Open(context.Background(), ts.MkAbs(args[0]), &repository.Options{Exclusive: true, LockWait: 5 * time.Minute})
 	ts.Check(err)
 	ts.Defer(func() { r.Close() })
 	ts.Value(lockedKey{}).(locked)[args[0]] = r

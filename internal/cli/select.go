@@ -87,7 +87,6 @@ type createSelection struct {
 	null          bool
 	stdinName     string
 	dryRun, list  bool
-
 }
 
 func (c *createSelection) add(cmd *cobra.Command) {

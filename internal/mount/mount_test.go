@@ -220,7 +220,7 @@ func TestOptions(t *testing.T) {
 	for list, want := range map[string]string{
 		"":               `mount option "": it is not known`,
 		"uid=1,,":        `mount option "": it is not known`,
-		"nonsense":       `mount option "nonsense": it is not known; garret mount --help lists those that are`,
+		"nonsense":       `mount option "nonsense": it is not known; "garret mount --help" lists those that are`,
 		"rw":             `mount option "rw": archives cannot be written to`,
 		"uid":            `mount option "uid": it needs a value`,
 		"uid=-1":         `mount option "uid=-1": it must be a number below 4294967295`,

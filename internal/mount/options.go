@@ -75,7 +75,7 @@ func (o *Options) Parse(list string) error {
 		case name == "rw":
 			err = errors.New("archives cannot be written to")
 		case set == nil && parse == nil && !flag:
-			err = errors.New("it is not known; garret mount --help lists those that are")
+			err = errors.New("it is not known; \"garret mount --help\" lists those that are")
 		case parse != nil && !valued:
 			err = errors.New("it needs a value")
 		case parse != nil:
