@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"garret/bench/measure"
+	"garret/internal/campaign"
 )
 
 // tolerance is how much more or less than what is written down a count may be; looser, where another version of Go has
@@ -30,9 +32,12 @@ func bound(kept, now string) float64 {
 	return tolerance
 }
 
-// differences says which works take more or fewer instructions than they may.
+// differences says which works, of those that were counted, take more or fewer instructions than they may.
 func differences(kept, now *counts, bound float64) (all []string) {
 	for _, w := range works {
+		if _, counted := now.of[w.name]; !counted {
+			continue
+		}
 		ratio := now.ratio(kept, w.name)
 		if kept.of[w.name] > 0 && ratio <= 1+bound && ratio >= 1-bound {
 			continue
@@ -50,9 +55,6 @@ func TestInstructions(t *testing.T) {
 		}
 		t.Skipf("instructions cannot be counted here: %v", err)
 	}
-	if testing.Short() {
-		t.Skip("counting takes half a minute")
-	}
 	// Not the test itself: the race detector, or what counts coverage, may be in it.
 	program := filepath.Join(t.TempDir(), "instructions")
 	if _, err := measure.Output(t.Context(), measure.Command{Args: []string{"go", "build", "-o", program, "."}}); err != nil {
@@ -62,17 +64,56 @@ func TestInstructions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	now, err := count(t.Context(), program)
+	var chosen []work
+	for i, each := 0, campaign.Each(t, 4); i < len(works); i += each {
+		chosen = append(chosen, works[i])
+	}
+	now, err := count(t.Context(), program, chosen)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("\n%s", now)
+	for name, n := range now.of {
+		t.Logf("%d %s", n, name)
+	}
 	limit := bound(kept.environment, now.environment)
 	if limit == 0 {
 		t.Skipf("the counts are of %q, and cannot be compared with those of %q, on another kind of processor", kept.environment, now.environment)
 	}
 	for _, d := range differences(kept, now, limit) {
 		t.Errorf("%s; if that is meant, write it down with: go run ./bench/instructions -update", d)
+	}
+}
+
+func TestAProcessThatDiesIsBegunAgain(t *testing.T) {
+	died := func(how string) error {
+		_, err := measure.Output(t.Context(), measure.Command{Args: []string{"/bin/sh", "-c", how}})
+		return err
+	}
+	for _, c := range []struct {
+		err  error
+		runs int
+	}{
+		{nil, 1},
+		{died("kill -SEGV $$"), attempts},
+		{died("exit 2"), attempts}, // so ends a Go program with a fatal error
+		{fmt.Errorf("%w: Killed", errNoCount), attempts},
+		{died("exit 1"), 1}, // so does one that tells an error
+		{errors.New("there is no valgrind"), 1},
+	} {
+		runs := 0
+		if err := untilItLives(t.Context(), func() error { runs++; return c.err }); !errors.Is(err, c.err) || runs != c.runs {
+			t.Errorf("%v: begun %d times and not %d, and the error is %v", c.err, runs, c.runs, err)
+		}
+	}
+	runs := 0
+	err := untilItLives(t.Context(), func() error {
+		if runs++; runs < 3 {
+			return errNoCount
+		}
+		return nil
+	})
+	if err != nil || runs != 3 {
+		t.Errorf("begun %d times: %v", runs, err)
 	}
 }
 

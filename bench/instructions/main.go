@@ -11,6 +11,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -59,7 +60,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	now, err := count(ctx, self)
+	now, err := count(ctx, self, works)
 	if err != nil {
 		return err
 	}
@@ -140,8 +141,8 @@ func readCounts(path string) (*counts, error) {
 	return c, nil
 }
 
-// count does all works, by a program that is this one.
-func count(ctx context.Context, self string) (*counts, error) {
+// count does works, by a program that is this one.
+func count(ctx context.Context, self string, chosen []work) (*counts, error) {
 	dir, err := os.MkdirTemp("", "garret-instructions-")
 	if err != nil {
 		return nil, err
@@ -152,20 +153,49 @@ func count(ctx context.Context, self string) (*counts, error) {
 	}
 	c := &counts{of: map[string]int64{}}
 	all := map[string]int64{}
-	for _, w := range append([]work{start}, works...) {
-		n, environment, err := countOne(ctx, self, w.name, dir)
+	counted := func(name string) (int64, error) {
+		if n, ok := all[name]; ok {
+			return n, nil
+		}
+		err := untilItLives(ctx, func() (err error) {
+			all[name], c.environment, err = countOne(ctx, self, name, dir)
+			return err
+		})
+		return all[name], err
+	}
+	for _, w := range chosen {
+		n, err := counted(w.name)
 		if err != nil {
 			return nil, err
 		}
-		c.environment = environment
-		all[w.name] = n
-		less := w.less
-		if less == "" {
-			less = start.name
+		less, err := counted(cmp.Or(w.less, start.name))
+		if err != nil {
+			return nil, err
 		}
-		c.of[w.name] = n - all[less]
+		c.of[w.name] = n - less
 	}
 	return c, nil
+}
+
+// errNoCount is returned when a process has ended without a count.
+var errNoCount = errors.New("valgrind does not tell the number of instructions")
+
+// attempts is how often a process is begun that dies.
+const attempts = 5
+
+// untilItLives calls do once more when a process has died: a Go program may, within valgrind, which does not handle signals as a
+// kernel does, and does so more often while the machine is busy. That says nothing about instructions. An error that the
+// program tells, with exit code 1, is one; and a count is never taken again.
+func untilItLives(ctx context.Context, do func() error) (err error) {
+	for range attempts {
+		err = do()
+		var exit *exec.ExitError
+		died := errors.Is(err, errNoCount) || errors.As(err, &exit) && exit.ExitCode() != 1
+		if !died || ctx.Err() != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%d times: %w", attempts, err)
 }
 
 // refs is how valgrind tells the number of instructions.
@@ -190,7 +220,7 @@ func countOne(ctx context.Context, self, name, dir string) (n int64, environment
 	}
 	found := refs.FindSubmatch(text)
 	if found == nil {
-		return 0, "", fmt.Errorf("valgrind does not tell the number of instructions: %s", text)
+		return 0, "", fmt.Errorf("%w: %s", errNoCount, text)
 	}
 	n, err = strconv.ParseInt(strings.ReplaceAll(string(found[1]), ",", ""), 10, 64)
 	return n, strings.TrimSpace(string(out)), err

@@ -14,11 +14,15 @@ const Variable = "GARRET_CAMPAIGN"
 // Full reports whether campaigns are to be whole. With -short they never are.
 func Full() bool { return os.Getenv(Variable) == "full" && !testing.Short() }
 
-// Each returns for how many cases of a list one is to be done: each one in a whole campaign, each n-th otherwise.
+// Each returns for how many cases of a list one is to be done: each one in a whole campaign, each n-th otherwise, and with
+// -short a quarter of these.
 func Each(t testing.TB, n int) int {
 	t.Helper()
-	if Full() {
+	switch {
+	case Full():
 		n = 1
+	case testing.Short():
+		n *= 4
 	}
 	t.Logf("1 of %d cases (%s=full for all)", n, Variable)
 	return n

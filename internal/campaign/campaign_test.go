@@ -28,6 +28,18 @@ func TestShare(t *testing.T) {
 			t.Errorf("%+v: %d", c, got)
 		}
 	}
+	t.Setenv(Variable, "full")
+	for _, c := range []struct {
+		short string
+		want  int
+	}{{"true", 12}, {"false", 1}} {
+		if err := short.Value.Set(c.short); err != nil {
+			t.Fatal(err)
+		}
+		if got := Each(t, 3); got != c.want {
+			t.Errorf("-short %s: each %d", c.short, got)
+		}
+	}
 	t.Setenv("GARRET_SOME_CASES", "7")
 	if got := Set(t, "GARRET_SOME_CASES", 100, 10); got != 7 {
 		t.Error("the variable of the test is not heeded:", got)
