@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -52,6 +53,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if ctx.Err() != nil && err != nil && !errors.Is(err, context.Canceled) {
 		err = context.Canceled
 	}
+	if err == nil && a.damaged.Load() {
+		err = errWarnings
+	}
 	if msg := message(err); msg != "" {
 		a.ui.Printf("garret: %s", msg)
 	}
@@ -68,6 +72,8 @@ type app struct {
 	json     bool          // results are JSON, one object or one a line
 	remote   string        // what the program is called on another machine; empty: see remotePath
 	verbose  bool          // what is done is told, file by file
+
+	damaged atomic.Bool // what was read is of a damaged repository
 }
 
 func (a *app) root() *cobra.Command {

@@ -124,7 +124,7 @@ var kinds = []struct {
 	{envelope.ErrNoPassphrase, exitKey, "set GARRET_PASSPHRASE, or run it at a terminal"},
 	{envelope.ErrNoKeyfile, exitKey, "set GARRET_KEYS_DIR to the folder where it is, or bring it back from its copy"},
 	{envelope.ErrKeyfile, exitKey, ""},
-	{repository.ErrCheckNeeded, exitError, `"garret check --repair" mends it`},
+	{repository.ErrCheckNeeded, exitError, adviceRepair},
 	{catalog.ErrNoManifest, exitError, `"garret check" finds out what is damaged`},
 	{repository.ErrExists, exitError, "choose another path, or empty that one"},
 	{backup.ErrArchiveExists, exitError, "choose another name"},
@@ -140,6 +140,8 @@ var kinds = []struct {
 	{syscall.EDQUOT, exitError, adviceFull},
 	{repository.ErrIntegrity, exitError, `"garret check" finds out what is damaged`},
 }
+
+const adviceRepair = `"garret check --repair" mends it`
 
 const adviceAppendOnly = "on its own machine, something can be removed while garret_append_only = 0 stands in its config"
 

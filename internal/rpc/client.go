@@ -24,6 +24,7 @@ const (
 type ClientOptions struct {
 	Create    bool          // make the repository
 	Exclusive bool          // see repository.Options; with version 1 the first write makes the lock exclusive
+	Damaged   bool          // see repository.Options; with versions 1 and 2 it has no effect
 	LockWait  time.Duration // see repository.Options; with version 1 the server waits as it likes
 	Version   int           // the latest to speak; 0: all that are known
 	// Silence is how long the server may say nothing while it is waited for, before the connection is taken to be broken;
@@ -45,7 +46,8 @@ type Client struct {
 	id      repository.ID
 	closer  io.Closer
 
-	appendOnly, readOnly bool // the server refuses to remove, or to change, anything
+	appendOnly, readOnly bool  // the server refuses to remove, or to change, anything
+	damage               error // what needs a repair, and is read all the same
 
 	mu       sync.Mutex
 	wake     *sync.Cond       // something of what is below has changed
@@ -122,9 +124,12 @@ func (c *Client) begin(ctx context.Context) error {
 	c.mu.Lock()
 	c.version, c.greeted = v, true
 	c.mu.Unlock()
-	args := 2
-	if v > 1 {
-		args = 4
+	args, parts := 2, 1
+	switch v {
+	case 2:
+		args, parts = 4, 3
+	case 3:
+		args, parts = 5, 4
 	}
 	r, err = c.call(ctx, methodOpen, args, func(b []byte) []byte {
 		b = appendBool(rawpack.AppendRaw(b, c.path), c.o.Create)
@@ -132,19 +137,25 @@ func (c *Client) begin(ctx context.Context) error {
 			b = appendBool(b, c.o.Exclusive)
 			b = rawpack.AppendInt(b, milliseconds(c.o.LockWait))
 		}
+		if v > 2 {
+			b = appendBool(b, c.o.Damaged)
+		}
 		return b
 	})
 	if err != nil {
 		return err
 	}
 	if v > 1 {
-		if n := r.ArrayLen(); n != 3 {
+		if n := r.ArrayLen(); n != parts {
 			r.Failf("what was opened has %d parts", n)
 		}
 	}
 	c.id = readID(r)
 	if v > 1 {
 		c.appendOnly, c.readOnly = readBool(r), readBool(r)
+	}
+	if v > 2 && !r.Nil() {
+		c.damage = newRemoteError(v, methodOpen, errorName(repository.ErrCheckNeeded), shortened(r.Raw()))
 	}
 	return c.answered(methodOpen, r)
 }
@@ -179,6 +190,13 @@ func (c *Client) ID() repository.ID { return c.id }
 
 // AppendOnly reports whether the server removes nothing, as far as it says so: Attic's says nothing of the kind.
 func (c *Client) AppendOnly() bool { return c.appendOnly }
+
+// ReadOnly reports whether the server changes nothing, as far as it says so.
+func (c *Client) ReadOnly() bool { return c.readOnly }
+
+// Damage returns what was found to be damaged when the repository was opened with ClientOptions.Damaged, or nil. It matches
+// repository.ErrCheckNeeded.
+func (c *Client) Damage() error { return c.damage }
 
 // String returns where the repository is, as the server was told.
 func (c *Client) String() string { return c.path }
