@@ -193,3 +193,16 @@ func (r *Repository) asFound(ctx context.Context) (*Repository, error) {
 	}
 	return f, nil
 }
+
+// catchUp brings the index of a repository that could not be loaded to the state that is checked: it may lag behind the
+// commit that is damaged, and does not know what that has stored and deleted.
+func (c *check) catchUp(ctx context.Context) error {
+	err := c.r.salvage(ctx, c.r.replayed, c.last)
+	if isDamage(err) {
+		c.trusted = false
+		c.r.index.close()
+		c.r.index = index{}
+		return nil
+	}
+	return err
+}

@@ -61,7 +61,8 @@ func environmentTopic() *cobra.Command {
   GARRET_RSH             the program that runs a command on another machine, with its arguments, in the place of ssh
   GARRET_REMOTE_PATH     what garret is called on the repository's machine, where it is not in the PATH there
   GARRET_SILENCE         how long the server of a repository on another machine may say nothing before it is given up, in
-                         seconds or as in 2m30s; else 2 minutes
+                         seconds or as in 2m30s; else 2 minutes. Attic's may be silent thirty times as long, and in a
+                         check 720 times: a day
 
 Questions are answered with yes by variables that are set to something other than no:
 

@@ -29,7 +29,8 @@ type ClientOptions struct {
 	Version   int           // the latest to speak; 0: all that are known
 	// Silence is how long the server may say nothing while it is waited for, before the connection is taken to be broken;
 	// 0: two minutes. Before its first answer, while a person may have to type a password, it may be five times as long.
-	// With version 1 a server is silent for as long as its work takes, so there it has no limit.
+	// With version 1 a server is silent for as long as its work takes: there it may be thirty times as long, an hour, and
+	// with a check, which reads everything, a day.
 	Silence time.Duration
 }
 
@@ -249,18 +250,16 @@ func (c *Client) watch() {
 		case <-t.C:
 		}
 		c.mu.Lock()
-		limit, silent := c.o.Silence, time.Duration(0)
+		limit, silent := c.silenceLocked(), time.Duration(0)
 		switch {
-		case c.broken != nil || c.greeted && c.version < 2:
+		case c.broken != nil:
 			c.mu.Unlock()
 			return
+		case c.calls == 0 && c.version < 2: // which has no ping
 		case c.calls == 0:
 			c.enqueueLocked(&call{done: make(chan struct{})}, methodPing, 0, nil)
 		default:
 			silent = time.Since(c.heard)
-		}
-		if !c.greeted {
-			limit *= 5
 		}
 		c.mu.Unlock()
 		if silent > limit {
@@ -270,6 +269,22 @@ func (c *Client) watch() {
 			return
 		}
 	}
+}
+
+// silenceLocked returns how long the server may say nothing now.
+func (c *Client) silenceLocked() time.Duration {
+	switch {
+	case !c.greeted:
+		return 5 * c.o.Silence
+	case c.version > 1:
+		return c.o.Silence
+	}
+	for _, s := range c.sent {
+		if s.method == methodCheck {
+			return 720 * c.o.Silence
+		}
+	}
+	return 30 * c.o.Silence
 }
 
 // abort ends a server that speaks no sense, or not any more, and so would not end by itself.
