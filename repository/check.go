@@ -103,6 +103,11 @@ func (c *check) run(ctx context.Context) error {
 	if err := c.findLast(sound); err != nil {
 		return err
 	}
+	if !sound && c.trusted {
+		if err := c.catchUp(ctx); err != nil {
+			return err
+		}
+	}
 	if r.interrupted {
 		c.find(Finding{Kind: IndexMismatch, Segment: uint32(max(c.last, 0)), Detail: "a repair was interrupted"})
 	}

@@ -26,6 +26,13 @@ func (r *Repository) Damage() error {
 	return r.damage
 }
 
+// ReadOnly reports whether nothing can be written: it was opened so, or its medium is so, or it is damaged.
+func (r *Repository) ReadOnly() bool {
+	r.tx.RLock()
+	defer r.tx.RUnlock()
+	return r.opts.ReadOnly || r.opts.Damaged
+}
+
 // mayBeOld is said where a loss in the log may hide that an object was replaced or deleted.
 const mayBeOld = "what was replaced or deleted in what is lost may show as it was before"
 
@@ -112,18 +119,18 @@ func (r *Repository) loadFrom(ctx context.Context, st *state) error {
 	} else {
 		r.unmeasured = nil
 	}
-	if err := r.salvage(ctx, r.replayed); err != nil {
+	if err := r.salvage(ctx, r.replayed, r.committed); err != nil {
 		return err
 	}
 	return r.findMoved(ctx)
 }
 
-// salvage is replay of what is sound in the segments.
-func (r *Repository) salvage(ctx context.Context, from int64) error {
+// salvage is replay, up to a segment, of what is sound in the segments.
+func (r *Repository) salvage(ctx context.Context, from, last int64) error {
 	if r.index.tail == nil {
 		r.index.tail = map[ID]location{}
 	}
-	return r.salvageEach(ctx, from, r.committed, r.apply)
+	return r.salvageEach(ctx, from, last, r.apply)
 }
 
 // salvageEach calls yield with the sound entries of the segments above from, up to last, in their order.
@@ -185,4 +192,17 @@ func (r *Repository) asFound(ctx context.Context) (*Repository, error) {
 		return nil, f.failed
 	}
 	return f, nil
+}
+
+// catchUp brings the index of a repository that could not be loaded to the state that is checked: it may lag behind the
+// commit that is damaged, and does not know what that has stored and deleted.
+func (c *check) catchUp(ctx context.Context) error {
+	err := c.r.salvage(ctx, c.r.replayed, c.last)
+	if isDamage(err) {
+		c.trusted = false
+		c.r.index.close()
+		c.r.index = index{}
+		return nil
+	}
+	return err
 }

@@ -77,3 +77,40 @@ func (h *rotting) readBefore(i int, m *storage.Mem, known bool, what string) (af
 		}
 	}
 }
+
+// TestADamagedCommitLosesNothing has an index that lags behind the transaction whose COMMIT has a wrong bit. What it stored,
+// replaced and deleted is read so, and stays so by a repair.
+func TestADamagedCommitLosesNothing(t *testing.T) {
+	m := new(storage.Mem)
+	r := createIn(t, m, rotOptions())
+	for i := range 9 {
+		mustPut(t, r, i, "before")
+	}
+	mustCommit(t, r)
+	writeIndex(t, r)
+	mustPut(t, r, 9, "between")
+	mustCommit(t, r)
+	mustDelete(t, r, 0)
+	mustPut(t, r, 1, "replaced")
+	mustPut(t, r, 10, "new")
+	mustCommit(t, r)
+	want := stateOf(t, r)
+	last := r.committed
+	mustClose(t, r)
+	m.Damage(last, "", func(b []byte) []byte { b[len(b)-3] ^= 0x10; return b })
+
+	seen, damage := readDamaged(t, m, "a damaged commit")
+	if damage == nil || !maps.Equal(seen, want) {
+		t.Errorf("read is %v, want %v (%v)", seen, want, damage)
+	}
+	r = openForCheckIn(t, m, rotOptions())
+	report := mustCheck(t, r, true)
+	mustFind(t, report, MissingCommit, uint32(last))
+	if got := stateOf(t, r); !maps.Equal(got, want) {
+		t.Errorf("after the repair it is %v, want %v: %v", got, want, report.Findings)
+	}
+	if again := mustCheck(t, r, true); !again.OK() {
+		t.Errorf("a second repair finds %v", again.Findings)
+	}
+	mustClose(t, r)
+}

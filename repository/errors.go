@@ -27,7 +27,7 @@ var (
 	// that this program does not know.
 	ErrInvalid = errors.New("not a valid repository")
 	// ErrCheckNeeded is returned when the repository contradicts itself in a way that only a check with repair can
-	// mend. Nothing has been changed.
+	// mend. Nothing has been changed. Options.Damaged reads what is sound all the same.
 	ErrCheckNeeded = errors.New("repository is inconsistent and needs a check")
 	// ErrNotFound is returned by Get and Delete when no object has the key.
 	ErrNotFound = errors.New("object not found")

@@ -107,7 +107,7 @@ func (r *Repository) findState() (*state, error) {
 	switch {
 	case err != nil && errors.Is(err, ErrCheckNeeded) && st != nil && stateErr == nil && after >= indexed:
 		// The tables are all that is known of the transaction whose end is lost: a check can go by them.
-		r.index.tables, r.index.count, r.isWitness = st.tables, st.objects, true
+		r.index.tables, r.index.count, r.isWitness, r.replayed = st.tables, st.objects, true, after
 		return nil, err
 	case err == nil && isCurrent:
 		r.indexedAt = after

@@ -151,7 +151,7 @@ func (r *Repository) rebuild(ctx context.Context) error {
 		r.noteDamage(err)
 		r.opts.Warn(err)
 		fresh = r.blank()
-		err = fresh.salvage(ctx, -1)
+		err = fresh.salvage(ctx, -1, r.committed)
 	}
 	if err != nil {
 		if errors.Is(err, ErrCheckNeeded) {

@@ -35,6 +35,8 @@ type fromChild struct {
 	Text   []byte     `json:",omitempty"` // a message
 	Ask    string     `json:",omitempty"` // what to ask for a passphrase with
 	Result *mountJSON `json:",omitempty"` // the files are there
+	// Damaged: the repository is damaged, with Result
+	Damaged bool `json:",omitempty"`
 }
 
 // toChild is what a person has answered.
@@ -90,6 +92,7 @@ func (a *app) mountInBackground(ctx context.Context, lists, args []string) error
 		case m.Ask != "":
 			out.Encode(a.answer(ctx, m.Ask)) // if it fails, the process has ended
 		case m.Result != nil:
+			a.damaged.Store(m.Damaged)
 			if a.json {
 				return a.emit(m.Result)
 			}
@@ -206,5 +209,5 @@ func (p *parent) ready(s *session, _ *mount.Mount, result mountJSON) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.log = filepath.Join(dir, "mount.log")
-	return errors.Join(p.out.Encode(fromChild{Result: &result}), p.to.Close())
+	return errors.Join(p.out.Encode(fromChild{Result: &result, Damaged: s.app.damaged.Load()}), p.to.Close())
 }

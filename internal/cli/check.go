@@ -72,6 +72,9 @@ UTF-8), "offset" and "size" in bytes: in the file, or in the segment. The summar
 				return err
 			}
 			defer c.repo.Close()
+			if c.archivesOnly { // else it is among what is found
+				a.tellDamage(loc, c.repo)
+			}
 			err = c.run(cmd.Context())
 			if err == nil || errors.Is(err, errWarnings) || isAboutKey(err) {
 				if told := c.summarize(); told != nil {

@@ -14,6 +14,9 @@ import (
 // mend asks, and repairs: the repository first, then what remains to be done for the archives. The question is asked once,
 // unless it turns out then that there is more to do than it was about.
 func (c *check) mend(ctx context.Context, damaged, readLater bool, run *fsck.Check, s *checkSession) error {
+	if err := c.mayRepair(damaged); err != nil { // before anybody is asked in vain
+		return err
+	}
 	agreed := c.archives
 	if err := c.askToRepair(ctx, damaged, agreed); err != nil {
 		return err
@@ -61,6 +64,21 @@ func (c *check) mend(ctx context.Context, damaged, readLater bool, run *fsck.Che
 		if err := s.known.remember(c.loc, s.key.Type(), manifest.Timestamp); err != nil {
 			c.ui.Printf("garret: %s", oneLine(err))
 		}
+	}
+	return nil
+}
+
+// mayRepair returns an error if what was found cannot be repaired from here.
+func (c *check) mayRepair(damaged bool) error {
+	what := "repair the archives"
+	if damaged {
+		what = "repair the repository"
+	}
+	switch {
+	case c.repo.ReadOnly():
+		return fmt.Errorf("%s: %w", what, repository.ErrReadOnly)
+	case c.repo.AppendOnly():
+		return fmt.Errorf("%s: %w", what, repository.ErrAppendOnly)
 	}
 	return nil
 }

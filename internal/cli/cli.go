@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -56,6 +57,9 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		a.ui.Printf("garret: %v; apart from that all is done", a.stdout.err)
 		err = errWarnings
 	}
+	if err == nil && a.damaged.Load() {
+		err = errWarnings
+	}
 	if msg := message(err); msg != "" {
 		a.ui.Printf("garret: %s", msg)
 	}
@@ -72,6 +76,8 @@ type app struct {
 	json     bool          // results are JSON, one object or one a line
 	remote   string        // what the program is called on another machine; empty: see remotePath
 	verbose  bool          // what is done is told, file by file
+
+	damaged atomic.Bool // what was read is of a damaged repository
 }
 
 func (a *app) root() *cobra.Command {

@@ -27,7 +27,7 @@ With --json, one object is printed: freed, in bytes, with --dry-run about; and d
 			if err != nil {
 				return err
 			}
-			repo, err := a.openStore(cmd.Context(), loc, !dryRun)
+			repo, err := a.openStoreToWrite(cmd.Context(), loc, dryRun)
 			if err != nil {
 				return err
 			}

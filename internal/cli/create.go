@@ -77,7 +77,7 @@ from there.`,
 			if err := sel.choose(cmd, a, args[1:], &o.Options); err != nil {
 				return err
 			}
-			s, err := a.open(cmd.Context(), loc, !sel.dryRun)
+			s, err := a.openToWrite(cmd.Context(), loc, sel.dryRun)
 			if err != nil {
 				return err
 			}

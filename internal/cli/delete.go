@@ -41,7 +41,7 @@ deleted, if so; deleted and all_archives, objects with
 			if err != nil {
 				return err
 			}
-			s, err := a.open(cmd.Context(), loc, !d.dryRun)
+			s, err := a.openToWrite(cmd.Context(), loc, d.dryRun)
 			if err != nil {
 				return err
 			}

@@ -37,7 +37,8 @@ func exitCodesTopic() *cobra.Command {
 		Long: `The exit codes:
 
     0  all is done
-    1  done, with warnings: some files could not be read or restored, or a check found something
+    1  done, with warnings: some files could not be read or restored, a check found something, or what was read is what is
+       sound of a damaged repository
     2  an error: not done
    10  the repository does not exist, or is none
    11  the repository is locked by another process
@@ -61,7 +62,8 @@ func environmentTopic() *cobra.Command {
   GARRET_RSH             the program that runs a command on another machine, with its arguments, in the place of ssh
   GARRET_REMOTE_PATH     what garret is called on the repository's machine, where it is not in the PATH there
   GARRET_SILENCE         how long the server of a repository on another machine may say nothing before it is given up, in
-                         seconds or as in 2m30s; else 2 minutes
+                         seconds or as in 2m30s; else 2 minutes. Attic's may be silent thirty times as long, and in a
+                         check 720 times: a day
 
 Questions are answered with yes by variables that are set to something other than no:
 
@@ -124,7 +126,7 @@ var kinds = []struct {
 	{envelope.ErrNoPassphrase, exitKey, "set GARRET_PASSPHRASE, or run it at a terminal"},
 	{envelope.ErrNoKeyfile, exitKey, "set GARRET_KEYS_DIR to the folder where it is, or bring it back from its copy"},
 	{envelope.ErrKeyfile, exitKey, ""},
-	{repository.ErrCheckNeeded, exitError, `"garret check --repair" mends it`},
+	{repository.ErrCheckNeeded, exitError, adviceRepair},
 	{catalog.ErrNoManifest, exitError, `"garret check" finds out what is damaged`},
 	{repository.ErrExists, exitError, "choose another path, or empty that one"},
 	{backup.ErrArchiveExists, exitError, "choose another name"},
@@ -141,6 +143,8 @@ var kinds = []struct {
 	{syscall.EDQUOT, exitError, adviceFull},
 	{repository.ErrIntegrity, exitError, `"garret check" finds out what is damaged`},
 }
+
+const adviceRepair = `"garret check --repair" mends it`
 
 const adviceAppendOnly = "on its own machine, something can be removed while garret_append_only = 0 stands in its config"
 

@@ -101,7 +101,7 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 	}
 	repo, err := a.make(ctx, loc, appendOnly)
 	if errors.Is(err, repository.ErrExists) {
-		begun := a.openBegun(ctx, loc, dir)
+		begun := a.openBegun(ctx, loc)
 		switch {
 		case begun == nil:
 		case appendOnly && !isAppendOnly(begun):
@@ -123,10 +123,7 @@ func (a *app) create(ctx context.Context, loc location.Location, typ envelope.Ty
 	case envelope.PassphraseType:
 		key, err = envelope.NewPassphrase(repo.ID(), pass)
 	case envelope.KeyfileType:
-		keyfile = envelope.KeyfilePath(dir, loc.Host, loc.Path)
-		if key, err = envelope.NewKeyfile(repo.ID()); err == nil {
-			err = key.SaveKeyfile(keyfile, pass)
-		}
+		key, keyfile, err = newKeyfile(dir, loc, repo.ID(), pass)
 	}
 	if err != nil {
 		return nil, "", err
@@ -177,21 +174,36 @@ func isAppendOnly(s store) bool {
 	return ok && r.AppendOnly()
 }
 
+// newKeyfile makes a key and its file in a folder. If there is one already, since the making of the repository was
+// interrupted behind that, it is taken: the passphrase must open it.
+func newKeyfile(dir string, loc location.Location, id repository.ID, pass string) (*envelope.Key, string, error) {
+	path, err := envelope.FindKeyfile([]string{dir}, id)
+	if err == nil {
+		key, err := envelope.LoadKeyfile(path, id, pass)
+		if err != nil {
+			err = fmt.Errorf("the making of repository %q was interrupted when its key was there: %w", loc, err)
+		}
+		return key, path, err
+	}
+	if !errors.Is(err, envelope.ErrNoKeyfile) {
+		return nil, "", err
+	}
+	path = envelope.KeyfilePath(dir, loc.Host, loc.Path)
+	key, err := envelope.NewKeyfile(id)
+	if err == nil {
+		err = key.SaveKeyfile(path, pass)
+	}
+	return key, path, err
+}
+
 // openBegun opens a repository in which nothing is yet, as when its making was interrupted or the key file found no
-// room. It returns nil if there is none, or if its key was saved in keysDir: whoever has that may yet want it.
-func (a *app) openBegun(ctx context.Context, loc location.Location, keysDir string) store {
+// room. It returns nil if there is none.
+func (a *app) openBegun(ctx context.Context, loc location.Location) store {
 	repo, err := a.openStore(ctx, loc, true)
 	if err != nil {
 		return nil
 	}
 	n, err := repo.Len(ctx)
-	if err == nil && n == 0 && keysDir != "" {
-		if _, err = envelope.FindKeyfile([]string{keysDir}, repo.ID()); errors.Is(err, envelope.ErrNoKeyfile) {
-			err = nil
-		} else {
-			n = 1
-		}
-	}
 	if err != nil || n != 0 {
 		repo.Close()
 		return nil

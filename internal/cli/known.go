@@ -37,6 +37,7 @@ type knownRecord struct {
 	Location string    `json:"location"`
 	KeyType  string    `json:"key_type"`
 	Manifest time.Time `json:"manifest"` // when the latest manifest was written that we know of; zero: of none
+	Told     time.Time `json:"told"`     // the manifest of the older copy that was told of last; zero: none was
 }
 
 // lookUp returns what is known of the repository with an id. A record that cannot be read is none.
@@ -119,19 +120,42 @@ func (a *app) ask(ctx context.Context, variable, what, question string) error {
 	return nil
 }
 
-// compare decides whether a repository may be used that has gone back in time. To read it is told and no more; so is the
-// counters' safety no question, as they are kept here too (see envelope).
+// compare decides whether a repository may be used that has gone back in time. To read it is told, once of each copy, and no
+// more; so is the counters' safety no question, as they are kept here too (see envelope).
 func (k *known) compare(ctx context.Context, a *app, loc location.Location, manifest time.Time, store bool) error {
 	if !k.isNewerThan(manifest) {
 		return nil
 	}
-	what := fmt.Sprintf("repository %q is older (%s) than when it was last used (%s): an older copy has taken its place",
-		loc.Repository(), manifest.Local().Format(time.DateTime), k.record.Manifest.Local().Format(time.DateTime))
+	now, then := timesApart(manifest, k.record.Manifest)
+	why := "an older copy has taken its place, or its last changes are lost"
+	if !k.isAt(loc) {
+		why = fmt.Sprintf("it is an older copy of the one at %q", k.record.Location)
+	}
+	what := fmt.Sprintf("repository %q is older (its last change is of %s) than when it was last used (%s): %s",
+		loc.Repository(), now, then, why)
 	if store {
 		return a.ask(ctx, "OLDER_REPO_ACCESS_IS_OK", what, "Store into it?")
 	}
+	if k.record.Told.Equal(manifest) {
+		return nil
+	}
 	a.ui.Printf("garret: %s", what)
+	r := *k.record
+	r.Told = manifest
+	_ = k.write(r) // else it is told again
 	return nil
+}
+
+// timesApart returns two times as people write them, to the second, or as much more exactly as it takes to tell them apart.
+func timesApart(a, b time.Time) (string, string) {
+	layout := time.DateTime
+	for _, more := range []string{".000", "000", "000"} {
+		if a.Local().Format(layout) != b.Local().Format(layout) {
+			break
+		}
+		layout += more
+	}
+	return a.Local().Format(layout), b.Local().Format(layout)
 }
 
 // isNewerThan reports whether the repository had a newer manifest when it was last used.
@@ -142,9 +166,16 @@ func (k *known) isNewerThan(manifest time.Time) bool {
 // remember writes down how a repository is now, if that is not known.
 func (k *known) remember(loc location.Location, typ envelope.Type, manifest time.Time) error {
 	r := knownRecord{Location: loc.Repository().String(), KeyType: typ.String(), Manifest: manifest}
-	if k.record != nil && *k.record == r {
-		return nil
+	if k.record != nil {
+		r.Told = k.record.Told
+		if *k.record == r {
+			return nil
+		}
 	}
+	return k.write(r)
+}
+
+func (k *known) write(r knownRecord) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err

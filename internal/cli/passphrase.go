@@ -35,7 +35,7 @@ With --json, an object: "repository", "id" and "keyfile", the path of the key fi
 			if err != nil {
 				return err
 			}
-			repo, err := a.openStore(cmd.Context(), loc, false)
+			repo, err := a.openStoreToTry(cmd.Context(), loc)
 			if err != nil {
 				return err
 			}

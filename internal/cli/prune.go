@@ -56,7 +56,7 @@ deleted, if so; deleted and all_archives, objects with
 				return &usageError{"nothing says what to keep: give at least one of --keep-within, --keep-hourly, --keep-daily, " +
 					"--keep-weekly, --keep-monthly and --keep-yearly"}
 			}
-			s, err := a.open(cmd.Context(), loc, !p.dryRun)
+			s, err := a.openToWrite(cmd.Context(), loc, p.dryRun)
 			if err != nil {
 				return err
 			}

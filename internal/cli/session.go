@@ -27,11 +27,50 @@ type session struct {
 	known *known
 }
 
-// openStore opens the repository of a location without its key.
+// openStore opens the repository of a location without its key: exclusively, for storing, or for reading, when it may be
+// damaged.
 func (a *app) openStore(ctx context.Context, loc location.Location, exclusive bool) (store, error) {
-	return a.waitForLock(exclusive, func(o *repository.Options) (store, error) {
+	repo, err := a.waitForLock(exclusive, func(o *repository.Options) (store, error) {
 		return a.openAt(ctx, loc, toUse, o)
 	})
+	if err == nil {
+		a.tellDamage(loc, repo)
+	}
+	return repo, err
+}
+
+// openStoreToWrite is openStore for storing, or, for a dry run, openStoreToTry.
+func (a *app) openStoreToWrite(ctx context.Context, loc location.Location, dryRun bool) (store, error) {
+	if dryRun {
+		return a.openStoreToTry(ctx, loc)
+	}
+	return a.openStore(ctx, loc, true)
+}
+
+// openStoreToTry is openStore for what only tells what it would store, and for what goes by what it reads: it fails as
+// storing would.
+func (a *app) openStoreToTry(ctx context.Context, loc location.Location) (store, error) {
+	return a.waitForLock(false, func(o *repository.Options) (store, error) {
+		o.Damaged = false
+		return a.openAt(ctx, loc, toUse, o)
+	})
+}
+
+// tellDamage tells what is damaged in a repository that is read all the same.
+func (a *app) tellDamage(loc location.Location, repo store) {
+	if damage := repo.Damage(); damage != nil {
+		a.tellWrong(fmt.Errorf("open repository %q: %w", loc.Repository(), damage))
+	}
+}
+
+// tellWrong tells of an error that is no failure of what is being done. Damage makes the exit code that of a warning.
+func (a *app) tellWrong(err error) {
+	if !errors.Is(err, repository.ErrCheckNeeded) {
+		a.ui.Printf("garret: %s", oneLine(err))
+		return
+	}
+	a.damaged.Store(true)
+	a.ui.Printf("garret: %s; what is sound is read all the same; %s", oneLine(err), adviceRepair)
 }
 
 // patience is how long a lock may take without a word.
@@ -72,8 +111,9 @@ func lockedBy(err error) error {
 func (a *app) storeOptions(exclusive bool) *repository.Options {
 	return &repository.Options{
 		Exclusive: exclusive,
+		Damaged:   !exclusive,
 		LockWait:  a.lockWait,
-		Warn:      func(err error) { a.ui.Printf("garret: %s", oneLine(err)) },
+		Warn:      a.tellWrong,
 	}
 }
 
@@ -81,6 +121,18 @@ func (a *app) storeOptions(exclusive bool) *repository.Options {
 // question, see known.
 func (a *app) open(ctx context.Context, loc location.Location, exclusive bool) (*session, error) {
 	repo, err := a.openStore(ctx, loc, exclusive)
+	return a.unlockOpened(ctx, repo, err, loc, exclusive)
+}
+
+// openToWrite is open for storing, or, for a dry run, for telling what would be stored.
+func (a *app) openToWrite(ctx context.Context, loc location.Location, dryRun bool) (*session, error) {
+	repo, err := a.openStoreToWrite(ctx, loc, dryRun)
+	return a.unlockOpened(ctx, repo, err, loc, !dryRun)
+}
+
+func (a *app) unlockOpened(
+	ctx context.Context, repo store, err error, loc location.Location, exclusive bool,
+) (*session, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,8 @@ import (
 type store interface {
 	ID() repository.ID
 	AppendOnly() bool
+	ReadOnly() bool
+	Damage() error
 	Has(ctx context.Context, id repository.ID) (bool, error)
 	Size(ctx context.Context, id repository.ID) (int, error)
 	Get(ctx context.Context, id repository.ID) ([]byte, error)
@@ -82,7 +84,7 @@ func (a *app) dial(ctx context.Context, loc location.Location, to opening, o *re
 		RSH:      strings.Fields(os.Getenv("GARRET_RSH")),
 		Path:     a.remotePath(),
 		Message:  func(line string) { a.ui.Printf("%s", line) },
-	}, rpc.ClientOptions{Create: to == toCreate, Exclusive: o.Exclusive, LockWait: o.LockWait, Silence: silence})
+	}, rpc.ClientOptions{Create: to == toCreate, Exclusive: o.Exclusive, Damaged: o.Damaged, LockWait: o.LockWait, Silence: silence})
 	if err != nil {
 		return nil, a.aboutServer(loc, err)
 	}

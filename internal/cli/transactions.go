@@ -29,7 +29,9 @@ func (a *app) listTransactions(ctx context.Context, loc location.Location, last 
 	if err := onOwnMachine(loc); err != nil {
 		return err
 	}
-	repo, err := repository.OpenForCheck(ctx, loc.Path, a.storeOptions(false))
+	o := a.storeOptions(false)
+	o.Damaged = false // it tells of the log as it is
+	repo, err := repository.OpenForCheck(ctx, loc.Path, o)
 	if err != nil {
 		return err
 	}

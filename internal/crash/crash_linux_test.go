@@ -451,6 +451,27 @@ func (b *crasher) garret(args ...string) (int, string) {
 	return code, out.String()
 }
 
+// readsWhatARepairKeeps repairs the log, and holds the objects that are there then against those that were read before it.
+func (b *crasher) readsWhatARepairKeeps() error {
+	before, err := b.tryObjects()
+	if err != nil {
+		return fmt.Errorf("before the repair: %w", err)
+	}
+	if code, out := b.garret("check", "--repair", "--repository-only", "REPO"); code > 1 {
+		return fmt.Errorf("repair of the log: exit code %d: %s", code, out)
+	}
+	kept, err := b.tryObjects()
+	if err != nil {
+		return fmt.Errorf("after the repair: %w", err)
+	}
+	for id, sum := range kept {
+		if before[id] != sum {
+			return fmt.Errorf("object %v is kept by the repair, and was not read before it", id)
+		}
+	}
+	return nil
+}
+
 // goOn goes on with what a crash has left, as the person at the machine would: with the real commands.
 func (b *crasher) goOn(w workload, s *seenState) error {
 	expect := func(want int, args ...string) error {
@@ -463,11 +484,13 @@ func (b *crasher) goOn(w workload, s *seenState) error {
 		return expect(0, "key", "import", "REPO", "SAFE")
 	}
 	if s.none {
-		// Whatever it left must not be in the way of a new beginning, but for a key that somebody may want.
+		// Whatever it left must not be in the way of a new beginning; a key that it left is used.
+		enc := "none"
 		if names, _ := filepath.Glob(filepath.Join(b.w, "keys", "*")); len(names) > 0 {
-			return nil
+			enc = "keyfile"
+			os.Setenv("GARRET_PASSPHRASE", oldPass)
 		}
-		if err := expect(0, "init", "-e", "none", "REPO"); err != nil {
+		if err := expect(0, "init", "-e", enc, "REPO"); err != nil {
 			return err
 		}
 	} else {
@@ -478,6 +501,9 @@ func (b *crasher) goOn(w workload, s *seenState) error {
 	}
 	if w.damaged {
 		b.Setenv("GARRET_CHECK_I_KNOW_WHAT_I_AM_DOING", "yes")
+		if err := b.readsWhatARepairKeeps(); err != nil {
+			return err
+		}
 		if code, out := b.garret("check", "--repair", "REPO"); code > 1 {
 			return fmt.Errorf("repair: exit code %d: %s", code, out)
 		}

@@ -166,18 +166,8 @@ func (b *bench) tryLook(readOnly bool, passes ...string) (*seenState, error) {
 
 // read reads all objects and all archives.
 func (b *bench) read(ctx context.Context, r *repository.Repository, s *seenState, passes []string) error {
-	for id, err := range r.All(ctx) {
-		if err != nil {
-			return err
-		}
-		data, err := r.Get(ctx, id)
-		if errors.Is(err, repository.ErrIntegrity) && s.findings > 0 {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		s.objects[id] = sha256.Sum256(data)
+	if err := readObjects(ctx, r, s.objects, s.findings > 0); err != nil {
+		return err
 	}
 	env, err := catalog.Manifest(ctx, r)
 	if errors.Is(err, catalog.ErrNoManifest) {
@@ -224,6 +214,36 @@ func (b *bench) read(ctx context.Context, r *repository.Repository, s *seenState
 		s.archives[e.Name] = sum
 	}
 	return nil
+}
+
+// readObjects reads all objects there are, or all that are whole.
+func readObjects(ctx context.Context, r *repository.Repository, objects map[repository.ID][32]byte, mayBeDamaged bool) error {
+	for id, err := range r.All(ctx) {
+		if err != nil {
+			return err
+		}
+		data, err := r.Get(ctx, id)
+		if errors.Is(err, repository.ErrIntegrity) && mayBeDamaged {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		objects[id] = sha256.Sum256(data)
+	}
+	return nil
+}
+
+// tryObjects reads the objects of the repository in W, whatever is damaged, and changes nothing.
+func (b *bench) tryObjects() (map[repository.ID][32]byte, error) {
+	ctx := context.Background()
+	r, err := repository.Open(ctx, filepath.Join(b.w, "repo"), &repository.Options{Damaged: true, ReadOnly: true, LockWait: time.Minute})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	objects := map[repository.ID][32]byte{}
+	return objects, readObjects(ctx, r, objects, true)
 }
 
 func readArchive(ctx context.Context, cat *catalog.Catalog, name string) (sum [32]byte, err error) {

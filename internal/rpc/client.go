@@ -24,11 +24,13 @@ const (
 type ClientOptions struct {
 	Create    bool          // make the repository
 	Exclusive bool          // see repository.Options; with version 1 the first write makes the lock exclusive
+	Damaged   bool          // see repository.Options; with versions 1 and 2 it has no effect
 	LockWait  time.Duration // see repository.Options; with version 1 the server waits as it likes
 	Version   int           // the latest to speak; 0: all that are known
 	// Silence is how long the server may say nothing while it is waited for, before the connection is taken to be broken;
 	// 0: two minutes. Before its first answer, while a person may have to type a password, it may be five times as long.
-	// With version 1 a server is silent for as long as its work takes, so there it has no limit.
+	// With version 1 a server is silent for as long as its work takes: there it may be thirty times as long, an hour, and
+	// with a check, which reads everything, a day.
 	Silence time.Duration
 }
 
@@ -45,7 +47,8 @@ type Client struct {
 	id      repository.ID
 	closer  io.Closer
 
-	appendOnly, readOnly bool // the server refuses to remove, or to change, anything
+	appendOnly, readOnly bool  // the server refuses to remove, or to change, anything
+	damage               error // what needs a repair, and is read all the same
 
 	mu       sync.Mutex
 	wake     *sync.Cond       // something of what is below has changed
@@ -122,9 +125,12 @@ func (c *Client) begin(ctx context.Context) error {
 	c.mu.Lock()
 	c.version, c.greeted = v, true
 	c.mu.Unlock()
-	args := 2
-	if v > 1 {
-		args = 4
+	args, parts := 2, 1
+	switch v {
+	case 2:
+		args, parts = 4, 3
+	case 3:
+		args, parts = 5, 4
 	}
 	r, err = c.call(ctx, methodOpen, args, func(b []byte) []byte {
 		b = appendBool(rawpack.AppendRaw(b, c.path), c.o.Create)
@@ -132,19 +138,25 @@ func (c *Client) begin(ctx context.Context) error {
 			b = appendBool(b, c.o.Exclusive)
 			b = rawpack.AppendInt(b, milliseconds(c.o.LockWait))
 		}
+		if v > 2 {
+			b = appendBool(b, c.o.Damaged)
+		}
 		return b
 	})
 	if err != nil {
 		return err
 	}
 	if v > 1 {
-		if n := r.ArrayLen(); n != 3 {
+		if n := r.ArrayLen(); n != parts {
 			r.Failf("what was opened has %d parts", n)
 		}
 	}
 	c.id = readID(r)
 	if v > 1 {
 		c.appendOnly, c.readOnly = readBool(r), readBool(r)
+	}
+	if v > 2 && !r.Nil() {
+		c.damage = newRemoteError(v, methodOpen, errorName(repository.ErrCheckNeeded), shortened(r.Raw()))
 	}
 	return c.answered(methodOpen, r)
 }
@@ -179,6 +191,13 @@ func (c *Client) ID() repository.ID { return c.id }
 
 // AppendOnly reports whether the server removes nothing, as far as it says so: Attic's says nothing of the kind.
 func (c *Client) AppendOnly() bool { return c.appendOnly }
+
+// ReadOnly reports whether the server changes nothing, as far as it says so.
+func (c *Client) ReadOnly() bool { return c.readOnly }
+
+// Damage returns what was found to be damaged when the repository was opened with ClientOptions.Damaged, or nil. It matches
+// repository.ErrCheckNeeded.
+func (c *Client) Damage() error { return c.damage }
 
 // String returns where the repository is, as the server was told.
 func (c *Client) String() string { return c.path }
@@ -231,18 +250,16 @@ func (c *Client) watch() {
 		case <-t.C:
 		}
 		c.mu.Lock()
-		limit, silent := c.o.Silence, time.Duration(0)
+		limit, silent := c.silenceLocked(), time.Duration(0)
 		switch {
-		case c.broken != nil || c.greeted && c.version < 2:
+		case c.broken != nil:
 			c.mu.Unlock()
 			return
+		case c.calls == 0 && c.version < 2: // which has no ping
 		case c.calls == 0:
 			c.enqueueLocked(&call{done: make(chan struct{})}, methodPing, 0, nil)
 		default:
 			silent = time.Since(c.heard)
-		}
-		if !c.greeted {
-			limit *= 5
 		}
 		c.mu.Unlock()
 		if silent > limit {
@@ -252,6 +269,22 @@ func (c *Client) watch() {
 			return
 		}
 	}
+}
+
+// silenceLocked returns how long the server may say nothing now.
+func (c *Client) silenceLocked() time.Duration {
+	switch {
+	case !c.greeted:
+		return 5 * c.o.Silence
+	case c.version > 1:
+		return c.o.Silence
+	}
+	for _, s := range c.sent {
+		if s.method == methodCheck {
+			return 720 * c.o.Silence
+		}
+	}
+	return 30 * c.o.Silence
 }
 
 // abort ends a server that speaks no sense, or not any more, and so would not end by itself.

@@ -3,11 +3,13 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,14 +91,25 @@ func TestWhoFollowsKnowsWhatIsThere(t *testing.T) {
 }
 
 func TestASilentServerIsGivenUp(t *testing.T) {
+	id := append([]byte{0xda, 0, 32}, make([]byte, 32)...)
+	for version, opened := range map[byte][]byte{
+		1: id,
+		2: slices.Concat([]byte{0x93}, id, []byte{0xc2, 0xc2}),
+		3: slices.Concat([]byte{0x94}, id, []byte{0xc2, 0xc2, 0xc0}),
+	} {
+		t.Run(fmt.Sprint(version), func(t *testing.T) { testSilence(t, version, opened) })
+	}
+}
+
+func testSilence(t *testing.T, version byte, opened []byte) {
 	t.Parallel()
 	near, far := net.Pipe()
 	go func() {
 		in := frameReader{r: far, limit: 1 << 20}
 		in.next()
-		far.Write(append(beginResponse(nil, 1), 2))
+		far.Write(append(beginResponse(nil, 1), version))
 		in.next()
-		far.Write(append(append(append(beginResponse(nil, 2), 0x93, 0xda, 0, 32), make([]byte, 32)...), 0xc2, 0xc2))
+		far.Write(append(beginResponse(nil, 2), opened...))
 		io.Copy(io.Discard, far) // and says nothing any more
 	}()
 	c, err := NewClient(t.Context(), near, near, near, "/repo", ClientOptions{Silence: 2 * time.Second})

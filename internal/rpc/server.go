@@ -191,8 +191,11 @@ var methods = map[string]method{
 	methodPing:        {args: 0, call: (*server).ping, v2: true},
 }
 
-// open2 is how version 2 opens a repository.
-var open2 = method{args: 4, call: (*server).openRepository}
+// opens are how the later versions open a repository.
+var opens = map[int]method{
+	2: {args: 4, call: (*server).openRepository},
+	3: {args: 5, call: (*server).openRepository},
+}
 
 // errArguments is a request whose arguments make no sense: it ends the conversation.
 var errArguments = errors.New("malformed request")
@@ -201,7 +204,7 @@ var errArguments = errors.New("malformed request")
 func (s *server) answer(ctx context.Context, b []byte, q request) ([]byte, error) {
 	m, ok := methods[q.method]
 	if s.version > 1 && q.method == methodOpen {
-		m = open2
+		m = opens[s.version]
 	}
 	if !ok || m.v2 && s.version < 2 {
 		// As Attic says it, for whoever looks at the text.
@@ -263,6 +266,9 @@ func (s *server) openRepository(ctx context.Context, b []byte, q *request) ([]by
 			o.LockWait = time.Duration(wait) * time.Millisecond
 		}
 	}
+	if s.version > 2 {
+		o.Damaged = readBool(q.args)
+	}
 	if q.args.Err() != nil {
 		return nil, nil
 	}
@@ -294,9 +300,21 @@ func (s *server) openRepository(ctx context.Context, b []byte, q *request) ([]by
 	if s.version < 2 {
 		return rawpack.AppendRaw(b, id[:]), nil
 	}
-	b = rawpack.AppendArrayHeader(b, 3)
+	parts := 3
+	if s.version > 2 {
+		parts = 4
+	}
+	b = rawpack.AppendArrayHeader(b, parts)
 	b = rawpack.AppendRaw(b, id[:])
-	return appendBool(appendBool(b, s.o.AppendOnly || s.repo.AppendOnly()), s.o.ReadOnly), nil
+	b = appendBool(appendBool(b, s.o.AppendOnly || s.repo.AppendOnly()), s.o.ReadOnly)
+	switch damage := s.repo.Damage(); {
+	case s.version < 3:
+	case damage == nil:
+		b = rawpack.AppendNil(b)
+	default:
+		b = rawpack.AppendRaw(b, damage.Error())
+	}
+	return b, nil
 }
 
 // expandHome returns a path as the client means it: "/~/x" and "~/x" are in the home of the server's user.

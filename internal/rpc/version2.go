@@ -19,12 +19,14 @@ import (
 	"garret/repository"
 )
 
-// The methods of version 2, which two garrets speak. Ids are put together to one raw, 32 bytes each. What can take long
+// The methods of versions 2 and 3, which two garrets speak. Ids are put together to one raw, 32 bytes each. What can take long
 // is accompanied by notes, which are no answers: [2, id of the request, kind, number, number]. A server says every 15
 // seconds that it is alive, in a note about request 0.
 //
 //	open(path, create, exclusive, milliseconds to wait for the lock)
 //	                          [the id of the repository, whether it is append-only, whether it is read-only]
+//	                          version 3 has one argument more, whether to read a repository that needs a repair, and one part
+//	                          more in the answer: what is damaged, or nil
 //	get_many(ids)             [object, or [name of an error, text], ...]
 //	put_many([id, data, ...]) nil
 //	sizes(ids)                the lengths of the objects, a u32 little-endian each; all ones: there is none
@@ -62,7 +64,7 @@ const (
 )
 
 // version is the latest that is spoken here.
-const version = 2
+const version = 3
 
 const idSize = len(repository.ID{})
 
