@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -102,6 +103,10 @@ func (a *assembly) add(e *entry) {
 	if e.attrErr != nil {
 		a.stats.Warnings++
 		a.Warn(e.path, e.attrErr)
+	}
+	if e.flaw != nil && !(e.mayChange && errors.Is(e.flaw, ErrChanged)) {
+		a.stats.Warnings++
+		a.Warn(e.path, e.flaw)
 	}
 	a.count(e)
 	a.list(e, e.storedStatus())

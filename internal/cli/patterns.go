@@ -5,7 +5,7 @@ import "github.com/spf13/cobra"
 func patternsTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "patterns",
-		Short: "What --exclude and --exclude-from understand",
+		Short: "What --exclude, --exclude-from and --may-change understand",
 		Long: `A pattern says which files are left out:
 
   *       any characters, or none; "/" too
