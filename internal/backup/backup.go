@@ -43,8 +43,8 @@ var (
 	// ErrShort is matched by the error about a file of which what could be read is unlikely to be all, although nobody has
 	// changed it. It is stored with a mark.
 	ErrShort = errors.New("may not be stored whole")
-	// ErrReplaced is reported of a file in whose place there was something else, each time it was to be read.
-	ErrReplaced = errors.New("was replaced by something else, and is not stored")
+	// ErrReplaced is reported of a file in whose place there was something that is no file, each time it was to be read.
+	ErrReplaced = errors.New("was replaced by something that is no file, and is not stored")
 	// ErrUnknownType is reported of what is neither a file, a directory, a link, a device, a FIFO nor a socket.
 	ErrUnknownType = errors.New("is of an unknown type, and is not stored")
 )

@@ -87,9 +87,6 @@ func (r *reader) readOnce(ctx context.Context, e *entry, former *reading) (*read
 	if before.Type() != fsmeta.TypeRegular {
 		return nil, ErrReplaced
 	}
-	if e.shared != nil && *e.shared != before.FileID {
-		return nil, ErrReplaced // and later names of the file would become names of this one
-	}
 	now := &reading{before: before, stated: before.Size}
 	if former != nil && former.before.MTime == before.MTime {
 		now.stated = max(now.stated, former.stated)

@@ -2,7 +2,9 @@ package backup_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,24 +37,31 @@ func newBusyFile(t *testing.T) *busyFile {
 	return f
 }
 
+// check is for what runs in other goroutines than the test.
+func (f *busyFile) check(err error) {
+	if err != nil {
+		f.t.Error(err)
+	}
+}
+
 // writeAt writes into the file, and gives it a time that it never had: clocks of file systems tick slowly.
 func (f *busyFile) writeAt(data string, offset int64) {
 	file, err := os.OpenFile(f.path, os.O_WRONLY, 0)
-	must(f.t, err)
+	f.check(err)
 	defer file.Close()
 	_, err = file.WriteAt([]byte(data), offset)
-	must(f.t, err)
+	f.check(err)
 	f.touch()
 }
 
 func (f *busyFile) touch() {
 	f.changes++
-	must(f.t, os.Chtimes(f.path, time.Time{}, time.Unix(1, int64(f.changes))))
+	f.check(os.Chtimes(f.path, time.Time{}, time.Unix(1, int64(f.changes))))
 }
 
 func (f *busyFile) size() int64 {
 	info, err := os.Stat(f.path)
-	must(f.t, err)
+	f.check(err)
 	return info.Size()
 }
 
@@ -151,7 +160,7 @@ func TestAChangeOfPermissionsIsNoneOfContent(t *testing.T) {
 	mode := os.FileMode(0o600)
 	got := f.backUp(backup.Options{}, func(int64) {
 		mode ^= 0o044
-		must(t, os.Chmod(f.path, mode))
+		f.check(os.Chmod(f.path, mode))
 	})
 	got.isWhole(t, f.content)
 	if got.read != int64(len(f.content)) || os.FileMode(got.item.Mode&0o777) != mode {
@@ -209,13 +218,13 @@ func TestAFileThatIsChangedAllTheTimeIsStoredWithAMark(t *testing.T) {
 			f.writeAt(strings.Repeat("x", f.changes+1), 0)
 		}, 1<<20 + 4*5},
 		{"as it gets shorter", func(f *busyFile, n int64) {
-			must(f.t, os.Truncate(f.path, f.size()-1000))
+			f.check(os.Truncate(f.path, f.size()-1000))
 			f.touch()
 		}, 1<<20 - 9*1000},
 		{"and is gone the second time", func(f *busyFile, n int64) {
 			if n == 1<<20 {
 				f.writeAt("xyz", 0)
-				must(f.t, os.Remove(f.path))
+				f.check(os.Remove(f.path))
 			}
 		}, 1 << 20},
 	} {
@@ -254,5 +263,40 @@ func TestAMarkIsNotMadeByTheFileItself(t *testing.T) {
 	got.isWhole(t, f.content)
 	if len(got.item.Xattrs) != 1 || got.item.Mode&fsmeta.TypeMask != fsmeta.TypeRegular {
 		t.Errorf("attributes %q", got.item.Xattrs)
+	}
+}
+
+func TestAFileThatReplacesOneWithSeveralNamesIsStored(t *testing.T) {
+	dir, s := t.TempDir(), newMemStore()
+	for _, name := range []string{"a", "b", "new"} {
+		write(t, filepath.Join(dir, name), []byte(name), 0o644, time.Unix(1, 0))
+	}
+	must(t, os.Link(dir+"/b", dir+"/c"))
+	replaced := make(chan struct{})
+	warn, warnings := collect()
+	cat := newCatalog(t, s, envelope.NewPlaintext())
+	o := backup.Options{Name: "x", Dir: dir, Warn: warn, Readers: 1}
+	o.FilesFrom = func(context.Context) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			for _, name := range []string{"a", "b", "c"} {
+				if !yield(name, nil) {
+					return
+				}
+			}
+			if err := os.Rename(dir+"/new", dir+"/b"); err != nil {
+				t.Error(err)
+			}
+			close(replaced)
+		}
+	}
+	o.Reading = func(string, int64) { <-replaced }
+	stats, err := backup.Run(t.Context(), s, cat, o)
+	must(t, err)
+	sound(t, s, cat)
+	if _, content := find(t, cat, "b"); string(content) != "new" {
+		t.Errorf("%q is stored", content)
+	}
+	if it, _ := find(t, cat, "c"); it != nil || warnings[dir+"/c"] == nil || stats.Warnings != 1 {
+		t.Errorf("the other name is %v, warnings %v", it, warnings)
 	}
 }
