@@ -54,7 +54,7 @@ func (r *reading) grew() bool {
 // readFile reads a file, and once more if that shows a flaw. What is true of the entry then is for settle to find out.
 func (r *reader) readFile(ctx context.Context, e *entry) error {
 	first, err := r.readOnce(ctx, e, nil)
-	if err == ErrReplaced {
+	if err == ErrReplaced || err == nil && first.length == 0 && first.grew() { // of one that was empty, nothing would be stored
 		first, err = r.readOnce(ctx, e, nil)
 	}
 	if err != nil || first.flaw() == nil {

@@ -202,6 +202,12 @@ func TestAFileThatGrowsIsStoredUpToALengthThatItHad(t *testing.T) {
 	}
 }
 
+func TestAFileThatWasEmptyWhenItGrewIsNotStoredEmpty(t *testing.T) {
+	f := newBusyFile(t)
+	write(t, f.path, nil, 0o644, time.Unix(1, 0))
+	f.backUp(backup.Options{}, func(int64) { f.append("more") }).isWhole(t, []byte("more"))
+}
+
 func TestAFileThatIsChangedAllTheTimeIsStoredWithAMark(t *testing.T) {
 	for _, c := range []struct {
 		what   string
@@ -266,15 +272,13 @@ func TestAMarkIsNotMadeByTheFileItself(t *testing.T) {
 	}
 }
 
-func TestAFileThatReplacesOneWithSeveralNamesIsStored(t *testing.T) {
-	dir, s := t.TempDir(), newMemStore()
-	for _, name := range []string{"a", "b", "new"} {
-		write(t, filepath.Join(dir, name), []byte(name), 0o644, time.Unix(1, 0))
-	}
-	must(t, os.Link(dir+"/b", dir+"/c"))
-	replaced := make(chan struct{})
+// replaced stores the files a, b and c of a folder, in which something happens after all were met and before any is read.
+func replaced(t *testing.T, dir string, happen func() error) (cat *catalog.Catalog, warnings map[string]error) {
+	t.Helper()
+	happened := make(chan struct{})
 	warn, warnings := collect()
-	cat := newCatalog(t, s, envelope.NewPlaintext())
+	s := newMemStore()
+	cat = newCatalog(t, s, envelope.NewPlaintext())
 	o := backup.Options{Name: "x", Dir: dir, Warn: warn, Readers: 1}
 	o.FilesFrom = func(context.Context) iter.Seq2[string, error] {
 		return func(yield func(string, error) bool) {
@@ -283,20 +287,41 @@ func TestAFileThatReplacesOneWithSeveralNamesIsStored(t *testing.T) {
 					return
 				}
 			}
-			if err := os.Rename(dir+"/new", dir+"/b"); err != nil {
+			if err := happen(); err != nil {
 				t.Error(err)
 			}
-			close(replaced)
+			close(happened)
 		}
 	}
-	o.Reading = func(string, int64) { <-replaced }
-	stats, err := backup.Run(t.Context(), s, cat, o)
+	o.Reading = func(string, int64) { <-happened }
+	_, err := backup.Run(t.Context(), s, cat, o)
 	must(t, err)
 	sound(t, s, cat)
+	return cat, warnings
+}
+
+func TestAFileThatReplacesOneWithSeveralNamesIsStored(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b", "new"} {
+		write(t, filepath.Join(dir, name), []byte(name), 0o644, time.Unix(1, 0))
+	}
+	must(t, os.Link(dir+"/b", dir+"/c"))
+	cat, warnings := replaced(t, dir, func() error { return os.Rename(dir+"/new", dir+"/b") })
 	if _, content := find(t, cat, "b"); string(content) != "new" {
 		t.Errorf("%q is stored", content)
 	}
-	if it, _ := find(t, cat, "c"); it != nil || warnings[dir+"/c"] == nil || stats.Warnings != 1 {
+	if it, _ := find(t, cat, "c"); it != nil || warnings[dir+"/c"] == nil || len(warnings) != 1 {
 		t.Errorf("the other name is %v, warnings %v", it, warnings)
+	}
+}
+
+func TestAFIFOInThePlaceOfAFileIsNotWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b", "c"} {
+		write(t, filepath.Join(dir, name), []byte(name), 0o644, time.Unix(1, 0))
+	}
+	cat, warnings := replaced(t, dir, func() error { return errors.Join(os.Remove(dir+"/b"), unix.Mkfifo(dir+"/b", 0o600)) })
+	if it, _ := find(t, cat, "b"); it != nil || !errors.Is(warnings[dir+"/b"], backup.ErrReplaced) || len(warnings) != 1 {
+		t.Errorf("it is stored: %v, warnings %v", it != nil, warnings)
 	}
 }

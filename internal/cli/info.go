@@ -23,7 +23,8 @@ func (a *app) infoCommand() *cobra.Command {
 compressed size what remains of it when it is stored, and the deduplicated size is it with each piece counted once. Of
 an archive that is what no other archive has: so much would become free without it.
 
-An archive that this machine has not seen yet is read for that; what is in the others is known.
+An archive that this machine has not seen yet is read for that; what is in the others is known. Of an archive, the list of
+files is read too, to tell how many changed while they were read for it or may not be whole.
 
 With --transactions, the transactions that the log of the repository still has are listed, the oldest first, on the
 repository's own machine: number, time (of the file), size, how many objects were stored and deleted (one that is

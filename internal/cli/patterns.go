@@ -6,7 +6,7 @@ func patternsTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "patterns",
 		Short: "What --exclude, --exclude-from and --may-change understand",
-		Long: `A pattern says which files are left out:
+		Long: `A pattern says which files are left out, and with --may-change, which may change while they are read:
 
   *       any characters, or none; "/" too
   ?       one character
