@@ -2,6 +2,7 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 type assembly struct {
 	*pipeline
 	items *archive.ItemWriter
-	lost  map[fsmeta.FileID]bool // files with several names of which the first is not stored
+	lost  map[fsmeta.FileID]bool // files with several names, which the first of them does not stand for in the archive
 	cut   *entry                 // which the end of the context found in the midst of being read
 
 	checkpoint string // the name of the checkpoint archive, once there is one
@@ -88,7 +89,7 @@ func (a *assembly) add(e *entry) {
 		return
 	}
 	if e.err == nil && a.lacksFirst(e) {
-		e.err = fmt.Errorf("is another name of %q, which is not stored", e.item.Source)
+		e.err = fmt.Errorf("is another name of %q, which is not stored or is another file by now", e.item.Source)
 	}
 	if e.err != nil {
 		if e.shared != nil {
@@ -99,9 +100,16 @@ func (a *assembly) add(e *entry) {
 		a.list(e, StatusError)
 		return
 	}
+	if e.shared != nil && e.info.FileID != *e.shared {
+		a.lost[*e.shared] = true
+	}
 	if e.attrErr != nil {
 		a.stats.Warnings++
 		a.Warn(e.path, e.attrErr)
+	}
+	if e.flaw != nil && !(e.mayChange && errors.Is(e.flaw, ErrChanged)) {
+		a.stats.Warnings++
+		a.Warn(e.path, e.flaw)
 	}
 	a.count(e)
 	a.list(e, e.storedStatus())

@@ -9,9 +9,9 @@
 // together in the order in which the entries were met, so that the same tree always gives the same stream of items.
 // Memory is bounded by the queues, apart from the table of chunks that this backup has met, and one of the paths in a list.
 //
-// Nothing that could not be read as a whole is stored as if it were: an entry that cannot be read, or that vanishes or
-// keeps changing meanwhile, is reported and left out, and the rest goes on. An error of the store ends the backup, and
-// nothing of it is committed.
+// Nothing that could not be read as a whole is stored as if it were: an entry that cannot be read, or that vanishes
+// meanwhile, is reported and left out, and the rest goes on. A file that keeps changing is stored with a mark, see
+// archive.Flaw. An error of the store ends the backup, and nothing of it is committed.
 package backup
 
 import (
@@ -38,11 +38,13 @@ var (
 	ErrBelowLink = errors.New("lies behind a symbolic link that would be stored as a link")
 	// ErrTooManyChunks is reported of a file whose list of chunks nothing could read again.
 	ErrTooManyChunks = errors.New("has too many chunks for an archive, and is not stored")
-	// ErrChanged is reported of a file that changed each time it was read.
-	ErrChanged = errors.New("changed while it was read, and is not stored")
-	// ErrSize is reported of a file with more or less content than its size says, though nothing has changed it: one that
-	// the system makes up as it is read, in /proc or /sys, or one that was not read to its end.
-	ErrSize = errors.New("has not the size that the system says, as files in /proc and /sys, and is not stored")
+	// ErrChanged is reported of a file that changed each time it was read, and not only by growing. It is stored with a mark.
+	ErrChanged = errors.New("changed while it was read: what is stored may be a mixture of what it had in it")
+	// ErrShort is matched by the error about a file of which what could be read is unlikely to be all, although nobody has
+	// changed it. It is stored with a mark.
+	ErrShort = errors.New("may not be stored whole")
+	// ErrReplaced is reported of a file in whose place there was something that is no file, each time it was to be read.
+	ErrReplaced = errors.New("was replaced by something that is no file, and is not stored")
 	// ErrUnknownType is reported of what is neither a file, a directory, a link, a device, a FIFO nor a socket.
 	ErrUnknownType = errors.New("is of an unknown type, and is not stored")
 )
@@ -99,11 +101,14 @@ type Options struct {
 	Socket func(path string)
 	// List, if not nil, is told what becomes of each entry, in order, and by the goroutine that calls Warn.
 	List func(Listed)
-	// Warn is told of each entry that is not stored, or not with all its attributes, in order. It is called by one
-	// goroutine at a time.
+	// Warn is told of each entry that is not stored, not with all its attributes, or with a flaw, in order. It is called by
+	// one goroutine at a time.
 	Warn func(path string, err error)
 	// Progress, if not nil, counts along.
 	Progress *progress.Files
+	// Reading, if not nil, is told before each piece of a file is read how much of it has been. It is for tests, and is
+	// called by several goroutines.
+	Reading func(path string, n int64)
 
 	// Known, if not nil, spares the reading of files that are unchanged.
 	Known Known
@@ -126,7 +131,7 @@ type Stats struct {
 	Others   int64 // symbolic links, devices, FIFOs
 	Bytes    int64 // of content, each file whole
 	Chunks   int64 // of content, each use counted
-	Warnings int64 // entries that are not stored, or not with all their attributes
+	Warnings int64 // entries that are not stored, not with all their attributes, or with a flaw
 
 	NewChunks int64 // chunks that were not in the repository before, the archive's own records included
 	NewBytes  int64 // their size as stored

@@ -16,12 +16,15 @@ type entry struct {
 	path    string // for messages
 	file    string // absolute
 	err     error  // why it cannot be stored
+	flaw    error  // what may be wrong with its content; it is stored nevertheless
 	attrErr error  // what could not be read of its attributes; it is stored nevertheless
 	leftOut *leftOut
 	stdin   bool // it is the standard input
 	item    *archive.Item
 	info    *fsmeta.Info   // of a regular file, as it was before its content was read
 	shared  *fsmeta.FileID // set if the file has several names
+
+	mayChange bool // which is nothing to report
 
 	known  bool // a former backup has met the file
 	reused bool // and it has not changed since
@@ -30,6 +33,9 @@ type entry struct {
 	dir  *fsmeta.Dir   // of a file whose content may have to be read
 	name string        // in it
 	left atomic.Int64  // the reader, and tasks that are not done
+
+	first, second *reading      // of a file that was read twice; the second one may have failed
+	tail          archive.Chunk // the last chunk of the first reading, read once more
 
 	mu     sync.Mutex
 	blocks [][]archive.Chunk // of the content; filled in by the tasks
@@ -78,10 +84,10 @@ func (e *entry) finish() {
 }
 
 // set takes what the reader has found out about the file.
-func (e *entry) set(it *archive.Item, info *fsmeta.Info) {
+func (e *entry) set(r *reading, info *fsmeta.Info) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.item, e.info = it, info
+	e.item, e.info, e.attrErr = r.item, info, r.attrErr
 }
 
 // stored returns the item as it is, and the chunks from the beginning of the content that are stored. No task must be at
@@ -108,6 +114,7 @@ func (e *entry) complete() {
 	if e.read == nil || e.err != nil {
 		return
 	}
+	e.settle()
 	n := 0
 	for _, b := range e.blocks {
 		n += len(b)

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -23,6 +24,10 @@ type Selection struct {
 	// on which another file system is mounted is left out too, as it cannot be seen.
 	OneFileSystem bool
 
+	// MayChange decides as Exclude does about the files of which it is nothing to report that they changed while they were
+	// read. They are marked all the same.
+	MayChange *pattern.Rules
+
 	// FilesFrom are paths to store instead of Paths and Stdin, as Lines reads them: each itself, and nothing that is in it.
 	// One that cannot be stored is reported as if a walk had met it; an error ends the backup. Only Exclude concerns them.
 	FilesFrom PathList
@@ -41,6 +46,7 @@ const (
 	StatusAdded     Status = 'A' // a regular file that is new
 	StatusModified  Status = 'M' // one that was there already, with another content
 	StatusUnchanged Status = 'U' // one that was there already, and has not been read again
+	StatusChanged   Status = 'C' // one that is stored with a flaw, as it changed while it was read or may not be whole
 	StatusWould     Status = '+' // a regular file that would be stored: all that a dry run knows of it
 	StatusStdin     Status = 'i'
 	StatusDir       Status = 'd'
@@ -116,6 +122,8 @@ func (e *entry) storedStatus() Status {
 		return StatusHardlink
 	case e.stdin:
 		return StatusStdin
+	case e.flaw != nil:
+		return StatusChanged
 	case e.reused:
 		return StatusUnchanged
 	case e.known:
@@ -209,4 +217,21 @@ func (w *walker) isCache(e *entry, d *fsmeta.Dir) bool {
 	}
 	w.leave(e, &leftOut{reason: "a cache, by its " + cacheTag})
 	return true
+}
+
+// mayChange reports whether a file may change while it is read: it, or a folder that it is in, is among MayChange.
+func (w *walker) mayChange(path string) bool {
+	if w.MayChange.Len() == 0 {
+		return false
+	}
+	for given := w.root.givenBelow(path); ; {
+		if may, _ := w.MayChange.Decide(given); may {
+			return true
+		}
+		above := filepath.Dir(given)
+		if above == given {
+			return false
+		}
+		given = above
+	}
 }

@@ -83,7 +83,7 @@ func (w *walker) visitStdin(ctx context.Context) {
 	defer e.finish()
 	content := interruptible(ctx, w.Stdin)
 	defer content.Close()
-	if _, err := newReader(w.pipeline).cut(ctx, e, content); err != nil {
+	if _, _, err := newReader(w.pipeline).cut(ctx, e, content); err != nil {
 		e.err = err
 		w.fail(fmt.Errorf("%w as %q: %w", ErrStdin, w.StdinName, err))
 	}

@@ -274,7 +274,7 @@ func (w *walker) visitDir(ctx context.Context, parent *fsmeta.Dir, name, path st
 }
 
 func (w *walker) visitFile(ctx context.Context, parent *fsmeta.Dir, name, path string, e *entry, info *fsmeta.Info) {
-	e.item, e.info = w.newItem(path, info), info
+	e.item, e.info, e.mayChange = w.newItem(path, info), info, w.mayChange(path)
 	if info.Nlink > 1 {
 		e.shared = &info.FileID
 		if first, ok := w.links[info.FileID]; ok {

@@ -60,7 +60,7 @@ func (w *Writer) Add(it *archive.Item, content io.Reader) error {
 	if content != nil {
 		e.read = make(chan struct{})
 		e.left.Store(1)
-		_, err := w.reader.cut(w.ctx, e, content)
+		_, _, err := w.reader.cut(w.ctx, e, content)
 		e.finish()
 		if err != nil {
 			w.p.fail(err)

@@ -28,7 +28,8 @@ import (
 //
 // A file that is changed twice within one tick of the file system's clock looks the same before and after. One whose
 // times are not a while ago when it is remembered may be changed once more within its tick, and is not believed next
-// time; nor is one with the newest time of all, in case the clock of the file system is not ours.
+// time; nor is one with the newest time of all, in case the clock of the file system is not ours. One that was stored with a
+// flaw, or with another size than the system says, is never believed to be unchanged.
 //
 // It takes about 120 bytes of memory and of disk for each file, and 40 for each of its chunks. It is safe for concurrent
 // use.
@@ -195,7 +196,10 @@ func (r record) changed() archive.Nanos {
 	return archive.Nanos{Sec: int64(binary.LittleEndian.Uint64(b)), Nsec: binary.LittleEndian.Uint32(b[8:])}
 }
 
-var errRecord = errors.New("the record makes no sense")
+var (
+	errRecord = errors.New("the record makes no sense")
+	errFlaw   = errors.New("what was read may not be what was in the file")
+)
 
 // content reads the chunks and attributes of a record into an item.
 func (r record) content(size int64, it *archive.Item) error {
@@ -230,6 +234,9 @@ func (r record) content(size int64, it *archive.Item) error {
 		attrs, err := archive.DecodeItem(b)
 		if err != nil {
 			return err
+		}
+		if attrs.Flaw() != "" {
+			return errFlaw
 		}
 		it.Xattrs, it.ACLAccess, it.ACLDefault, it.BSDFlags = attrs.Xattrs, attrs.ACLAccess, attrs.ACLDefault, attrs.BSDFlags
 	}

@@ -120,6 +120,19 @@ func TestEveryChangeIsNoticed(t *testing.T) {
 	}
 }
 
+func TestAFileWithAFlawIsKnownAndNotBelieved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "files")
+	f := open(t, path)
+	name, info, it := sample(4)
+	it.SetFlaw(archive.FlawChanged)
+	f.Remember(name, info, it)
+	save(t, f)
+	f = open(t, path)
+	if known, same := f.Lookup(name, info, new(archive.Item)); !known || same {
+		t.Errorf("known %v, unchanged %v", known, same)
+	}
+}
+
 func TestAFileThatHasJustChangedIsNotBelieved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "files")
 	check := func(what string, ages map[int]time.Duration, want ...int) {

@@ -37,8 +37,8 @@ What is below PATH can be left out with patterns, see "garret help patterns".
 
 With --json, an object: "repository"; "archive", the name of the new archive; "files" and "folders", their numbers;
 "bytes", the size of their content, and "new_bytes", how much of it was new in the repository, as it is stored there;
-"warnings", the number of files that could not be read; "seconds"; and "extract", the command that brings it back, as a
-list of arguments.`,
+"warnings", the number of files that could not be read, or not as a whole, see "garret help create"; "seconds"; and
+"extract", the command that brings it back, as a list of arguments.`,
 		Example: `  garret backup                    the current folder
   garret backup -e '*.tmp' ~/Pictures`,
 		Args: args(0, 1),

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"garret/internal/archive"
 	"garret/internal/location"
 	"garret/internal/ui"
 )
@@ -182,6 +183,13 @@ func flagMessage(err error) string {
 
 // warn tells of something that concerns one file alone.
 func (a *app) warn(path string, err error) { a.ui.Printf("garret: %s", aboutFile(path, err)) }
+
+// tellFlaw says of an item that is taken out of an archive what may be wrong with its content.
+func (a *app) tellFlaw(it *archive.Item) {
+	if f := it.Flaw(); f != "" {
+		a.warn(it.Path, errors.New(f.Text()))
+	}
+}
 
 // say tells what is done, to who asked for it with --verbose.
 func (a *app) say(format string, args ...any) {

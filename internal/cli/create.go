@@ -28,7 +28,15 @@ func (a *app) createCommand() *cobra.Command {
 		Long: `Make an archive of files and folders. Each is stored under its path as it is given, made relative: /etc/hosts as
 etc/hosts, ../photos as photos. A symbolic link is stored as a link; with a slash after it, it is the folder behind it.
 
-What cannot be read is reported and left out, and the exit code is 1. What is below a PATH can be left out with patterns,
+What cannot be read is reported and left out, and the exit code is 1. A file that changes while it is read is read once
+more. If only its end grows, it is stored up to a length that it had. If it is changed elsewhere each time, what was read
+is stored, marked as possibly a mixture, and the exit code is 1; with --may-change PATTERN, such files are marked and not
+reported. Change of permissions and the like is none of content. A file whose size is not what the system says, as files in
+/proc and /sys, is read to its end; it is marked and reported where it seems not to be whole: it gave less, or did not end
+after 64 MiB in /proc and the like, elsewhere after twice its size and at least 1 GiB. The mark is seen with list, info,
+find, diff, extract and export-tar.
+
+What is below a PATH can be left out with patterns,
 see "garret help patterns"; a PATH that is below another one is stored even if the way to it is left out.
 
 The PATH - is standard input, which becomes a file with the name of --stdin-name. If it cannot be read to its end, nothing
@@ -44,7 +52,8 @@ In the name of the archive these are replaced: {hostname}, {user}, {pid}, {now} 
 
 ` + makingHelp + `
 
-With --list, each path follows a letter: A a new file, M one that has changed, U one that has not, + one that would be
+With --list, each path follows a letter: A a new file, M one that has changed, U one that has not, C one that is stored with
+a mark as it changed while it was read or may not be whole, + one that would be
 stored, i standard input, d a folder, s a symbolic link, h a further name of a file, f a FIFO, c and b devices; E what
 could not be stored; x what was left out, with the pattern that says so and where it stands. With --json it is a line
 with "status", "path", "path_base64" if the path is not UTF-8, and for x "rule" and "origin", or "reason". With --stats
@@ -61,6 +70,7 @@ from there.`,
   garret create --stats '/backup/home::{hostname}-{now:%F}' ~ -e '*/.cache/'
   garret create --dry-run --list /backup/home::test ~ -e '*/.cache/'
   find . -name '*.go' | garret create --files-from - ::code
+  garret create --may-change '*.qcow2' ::machines /var/lib/libvirt/images
   pg_dump shop | garret create --stdin-name shop.sql '::shop-{now}' -`,
 		Args: args(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -106,6 +116,9 @@ from there.`,
 // checkpointInterval is how often what is stored is committed if nothing else is said.
 const checkpointInterval = 5 * time.Minute
 
+// whileReading is set by tests, to change files as they are read.
+var whileReading func(path string, n int64)
+
 // createOptions say how to make an archive.
 type createOptions struct {
 	backup.Options
@@ -117,7 +130,7 @@ func (a *app) store(ctx context.Context, s *session, o createOptions) (*backup.S
 	sign(&o.Options)
 	a.leaveOut(s, &o.Options)
 	a.tellStored(&o.Options)
-	o.Warn = a.warn
+	o.Warn, o.Reading = a.warn, whileReading
 	files, err := s.known.files()
 	if err != nil {
 		a.ui.Printf("garret: %s", oneLine(err))

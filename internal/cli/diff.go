@@ -29,7 +29,8 @@ func (a *app) diffCommand() *cobra.Command {
 the name of the other archive, or REPO::OTHER. With PATHs, list only these and what is in them.
 
 Of a changed file it tells how many bytes were added and removed, as far as the pieces tell in which files are stored, and
-what became of type, permissions, owner, link target, device number, extended attributes, ACLs and file flags. Times are
+what became of type, permissions, owner, link target, device number, extended attributes, ACLs and file flags, and of the
+flaw of a file that changed while it was read: its content may be a mixture, so that what differs may be none. Times are
 compared only with --mtime: each folder in which something was made has a new one. A hard link counts with the content
 that it stands for.
 
@@ -41,6 +42,8 @@ With --json, a line for each difference:
   path             the path in the archives
   type             file, dir, symlink, fifo, char or block: what is there now, or what was removed
   size             of a file that was added or removed, in bytes
+  flaw             an object with "old" and "new" where the file changed while it was read ("changed"), may not be whole
+                   ("short") or has another mark ("unknown"); null where it has none
 
 and of what is changed, a field for each difference:
 
@@ -154,17 +157,20 @@ func itemType(it *archive.Item) string { return kindOf(&archive.Item{Mode: it.Mo
 func changeText(c *diff.Change) string {
 	switch {
 	case c.Kind == diff.Added && c.New.Mode&fsmeta.TypeMask == fsmeta.TypeRegular:
-		return ui.Bytes(c.BytesAdded)
+		return ui.Bytes(c.BytesAdded) + flawNote(c.New.Flaw())
 	case c.Kind == diff.Added:
 		return itemType(c.New)
 	case c.Kind == diff.Removed && c.Old.Mode&fsmeta.TypeMask == fsmeta.TypeRegular:
-		return ui.Bytes(c.BytesRemoved)
+		return ui.Bytes(c.BytesRemoved) + flawNote(c.Old.Flaw())
 	case c.Kind == diff.Removed:
 		return itemType(c.Old)
 	}
 	var parts []string
 	if c.Content {
 		parts = append(parts, fmt.Sprintf("+%s -%s", ui.Bytes(c.BytesAdded), ui.Bytes(c.BytesRemoved)))
+		if !c.Attrs.Flaw && c.New.Flaw() != "" {
+			parts = append(parts, "flaw "+string(c.New.Flaw()))
+		}
 	}
 	for _, d := range attrChanges(c) {
 		if d.old == "" && d.new == "" {
@@ -198,6 +204,7 @@ func attrChanges(c *diff.Change) []attrChange {
 		{c.Attrs.ACLAccess, "ACL", nil},
 		{c.Attrs.ACLDefault, "default ACL", nil},
 		{c.Attrs.Flags, "flags", func(it *archive.Item) string { return orNone(it.BSDFlags) }},
+		{c.Attrs.Flaw, "flaw", func(it *archive.Item) string { return cmp.Or(string(it.Flaw()), "none") }},
 	} {
 		switch {
 		case !d.changed:
@@ -239,6 +246,7 @@ type changeJSON struct {
 	ACLAccess  *oldNew      `json:"acl_access,omitempty"`
 	ACLDefault *oldNew      `json:"acl_default,omitempty"`
 	Flags      *oldNew      `json:"flags,omitempty"`
+	Flaw       *oldNew      `json:"flaw,omitempty"`
 	Xattrs     []string     `json:"xattrs,omitempty"`
 }
 
@@ -261,6 +269,7 @@ func newChangeJSON(c *diff.Change) changeJSON {
 		there = c.Old
 	}
 	j.Type = itemType(there)
+	j.Flaw = newFlawChange(c)
 	if c.Kind != diff.Changed {
 		if there.Mode&fsmeta.TypeMask == fsmeta.TypeRegular {
 			j.Size = new(c.BytesAdded + c.BytesRemoved) // one of which is zero
@@ -285,4 +294,18 @@ func newChangeJSON(c *diff.Change) changeJSON {
 	set(&j.ACLDefault, c.Attrs.ACLDefault, func(it *archive.Item) any { return it.ACLDefault })
 	set(&j.Flags, c.Attrs.Flags, func(it *archive.Item) any { return it.BSDFlags })
 	return j
+}
+
+// newFlawChange returns the flaws of both sides, nil if there are none.
+func newFlawChange(c *diff.Change) *oldNew {
+	flaw := func(it *archive.Item) any {
+		if it == nil || it.Flaw() == "" {
+			return nil
+		}
+		return it.Flaw()
+	}
+	if change := (oldNew{flaw(c.Old), flaw(c.New)}); change != (oldNew{}) {
+		return &change
+	}
+	return nil
 }

@@ -37,8 +37,8 @@ func exitCodesTopic() *cobra.Command {
 		Long: `The exit codes:
 
     0  all is done
-    1  done, with warnings: some files could not be read or restored, a check found something, or what was read is what is
-       sound of a damaged repository
+    1  done, with warnings: some files could not be read or restored, or changed while they were read, a check found
+       something, or what was read is what is sound of a damaged repository
     2  an error: not done
    10  the repository does not exist, or is none
    11  the repository is locked by another process

@@ -68,7 +68,7 @@ With --json, an object:
 			if err != nil {
 				return err
 			}
-			rules, err := excludeRules(a.stdin, o.patterns, o.files)
+			rules, err := excludeRules(a.stdin, "--exclude", o.patterns, o.files)
 			if err != nil {
 				return err
 			}
@@ -134,6 +134,7 @@ func (a *app) exportTar(
 		Match:           match,
 		StripComponents: o.strip,
 		Warn:            a.warn,
+		Begin:           a.tellFlaw,
 		Stored:          func(path string) { a.say("%s", quotePath(path)) },
 		Progress:        new(progress.Files),
 	}

@@ -33,6 +33,9 @@ be. With PATHs, bring back only these and what is in them; without what --exclud
 Files that are in the way are replaced. A file of which a part is lost is restored under a name that ends in .damaged,
 with zeros in place of that part; it is reported, and the exit code is 1.
 
+Of a file that changed while it was read, so that its content may be a mixture, or that may not be whole, a message says
+so; it is restored as it is in the archive, and that has no effect on the exit code.
+
 Owners, attributes and flags that only root can give to files are left out for others without a word. What else cannot
 be restored of a file, as its access control list on a file system that has none, is reported, and the exit code is 1.
 
@@ -93,7 +96,7 @@ func (a *app) extract(cmd *cobra.Command, args []string, x *extraction) (err err
 	if err := x.check(cmd, a); err != nil {
 		return err
 	}
-	rules, err := excludeRules(a.stdin, x.patterns, x.files)
+	rules, err := excludeRules(a.stdin, "--exclude", x.patterns, x.files)
 	if err != nil {
 		return err
 	}
@@ -127,6 +130,7 @@ func (a *app) extract(cmd *cobra.Command, args []string, x *extraction) (err err
 	}
 	enc := newEncoder(out)
 	x.Begin = func(it *archive.Item) {
+		a.tellFlaw(it)
 		switch {
 		case a.verbose && a.json:
 			_ = enc.Encode(extractedJSON{newJSONPath(it.Path), kindOf(it).name, sizeOf(it)}) // out keeps the error

@@ -44,6 +44,7 @@ With --json, a line for each version:
   size             of the content, in bytes
   mtime            when the content was last changed: RFC 3339, UTC
   source           of a symlink what it points to, of a hardlink the path of the same file elsewhere in the archive
+  flaw             "changed" if it changed while it was read, "short" if it may not be whole, "unknown" if it has another mark
   archives         the names of all archives that have it, the oldest first
 
 Text that is not UTF-8 is approximated, and there in full in base64 as path_base64 or source_base64.`,
@@ -156,12 +157,13 @@ func chooseArchives(cat *catalog.Catalog, name, prefix string, last int) ([]cata
 // versionJSON is a version as JSON.
 type versionJSON struct {
 	jsonPath
-	Type         string   `json:"type"`
-	Size         int64    `json:"size"`
-	MTime        string   `json:"mtime"`
-	Source       string   `json:"source,omitempty"`
-	SourceBase64 string   `json:"source_base64,omitempty"`
-	Archives     []string `json:"archives"`
+	Type         string       `json:"type"`
+	Size         int64        `json:"size"`
+	MTime        string       `json:"mtime"`
+	Source       string       `json:"source,omitempty"`
+	SourceBase64 string       `json:"source_base64,omitempty"`
+	Flaw         archive.Flaw `json:"flaw,omitempty"`
+	Archives     []string     `json:"archives"`
 }
 
 func (a *app) find(ctx context.Context, cat *catalog.Catalog, entries []catalog.Entry, match func(string) bool) (err error) {
@@ -217,6 +219,7 @@ func versionLine(v *find.Version, names []string) string {
 	if n := v.Archives(); n > 1 {
 		where = fmt.Sprintf("%d: %s .. %s", n, where, names[v.Runs[len(v.Runs)-1].Last])
 	}
+	target += flawNote(v.Flaw)
 	return fmt.Sprintf("%8s  %s  %-30s  %s%s", size, v.MTime.Time().Local().Format(time.DateTime), where, v.Path, target)
 }
 
@@ -228,6 +231,7 @@ func newVersionJSON(v *find.Version, names []string) versionJSON {
 		MTime:        v.MTime.Time().Format(time.RFC3339Nano),
 		Source:       v.Source,
 		SourceBase64: base64IfNotUTF8(v.Source),
+		Flaw:         v.Flaw,
 	}
 	for _, r := range v.Runs {
 		j.Archives = append(j.Archives, names[r.First:r.Last+1]...)

@@ -8,7 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"garret/internal/archive"
 	"garret/internal/cache"
+	"garret/internal/catalog"
 )
 
 func (a *app) infoCommand() *cobra.Command {
@@ -21,7 +23,8 @@ func (a *app) infoCommand() *cobra.Command {
 compressed size what remains of it when it is stored, and the deduplicated size is it with each piece counted once. Of
 an archive that is what no other archive has: so much would become free without it.
 
-An archive that this machine has not seen yet is read for that; what is in the others is known.
+An archive that this machine has not seen yet is read for that; what is in the others is known. Of an archive, the list of
+files is read too, to tell how many changed while they were read for it or may not be whole.
 
 With --transactions, the transactions that the log of the repository still has are listed, the oldest first, on the
 repository's own machine: number, time (of the file), size, how many objects were stored and deleted (one that is
@@ -31,7 +34,8 @@ compaction has removed a part of the log, that is told. It takes a look at every
 N alone. "garret rollback" goes back to one.
 
 With --json, one object is printed: repository, an object with location, id, encryption, archives and objects (their
-numbers); archive, if one is given, an object with name, id, hostname, username, time, command_line and, if there are any, comment and tags; this_archive, if
+numbers); archive, if one is given, an object with name, id, hostname, username, time, command_line, flawed, the number of
+files that changed while they were read or may not be whole, and, if there are any, comment and tags; this_archive, if
 one is given, and all_archives, objects with
 ` + statsJSONHelp + `
 
@@ -107,6 +111,7 @@ type jsonArchiveInfo struct {
 	Hostname    string   `json:"hostname"`
 	Username    string   `json:"username"`
 	CommandLine []string `json:"command_line"`
+	Flawed      int64    `json:"flawed"`
 	jsonRemarks
 }
 
@@ -136,7 +141,21 @@ func (s *session) describeArchive(ctx context.Context, name string) (*jsonArchiv
 		jsonRemarks: newJSONRemarks(rec),
 	}
 	i.Time = rec.Time
-	return i, nil
+	i.Flawed, err = s.countFlawed(ctx, rec)
+	return i, err
+}
+
+// countFlawed returns how many files of an archive are marked with a flaw, of those that are not lost.
+func (s *session) countFlawed(ctx context.Context, rec *archive.Archive) (n int64, err error) {
+	for it, err := range s.cat.Items(ctx, rec) {
+		switch {
+		case err != nil && !catalog.Lost(err):
+			return n, err
+		case err == nil && it.Flaw() != "":
+			n++
+		}
+	}
+	return n, nil
 }
 
 // info prints what there is to tell. What is damaged is missing in the numbers, which is said.
@@ -204,5 +223,8 @@ func (a *app) tellArchive(i jsonInfo, this, all cache.Stats) {
 	}
 	a.field("Command line", "%s", strings.Join(quoted, " "))
 	a.field("Number of files", "%d", this.Files)
+	if i.Archive.Flawed > 0 {
+		a.field("Files that changed while they were read, or may not be whole", "%d", i.Archive.Flawed)
+	}
 	a.printStats("This archive:", this, all)
 }

@@ -28,7 +28,8 @@ func (a *app) listCommand() *cobra.Command {
 		Use:   "list [REPO][::ARCHIVE] [PATH...]",
 		Short: "List the archives of a repository, or the files of an archive",
 		Long: `List the archives of a repository, the oldest first, or the files of an archive. With PATHs, list only these and what is
-in them.
+in them. After the path of a file that changed while it was read there is "(flaw: changed)", and "(flaw: short)" where it
+may not be whole.
 
 With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC), and "comment" and "tags" if it has any; or a line for each file:
 
@@ -43,6 +44,8 @@ With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC), a
   source           of a symlink what it points to, of a hardlink the path of the same file elsewhere in the archive
   major, minor     the number of a device
   xattrs           names of the extended attributes
+  flaw             "changed" if it changed while it was read, so that its content may be a mixture; "short" if it may not be
+                   whole; "unknown" if a later program has marked it
   acl              true if there is an access control list
   flags            file flags, if they were kept
 
@@ -181,22 +184,23 @@ func newArchiveJSON(e catalog.Entry, rec *archive.Archive) archiveJSON {
 // itemJSON is an item of an archive as list prints it.
 type itemJSON struct {
 	jsonPath
-	Type         string      `json:"type"`
-	Mode         string      `json:"mode"`
-	UID          uint32      `json:"uid"`
-	GID          uint32      `json:"gid"`
-	User         *string     `json:"user,omitempty"`
-	Group        *string     `json:"group,omitempty"`
-	Size         int64       `json:"size"`
-	MTime        string      `json:"mtime"`
-	MTimeNS      json.Number `json:"mtime_ns"`
-	Source       string      `json:"source,omitempty"`
-	SourceBase64 string      `json:"source_base64,omitempty"`
-	Major        *uint32     `json:"major,omitempty"`
-	Minor        *uint32     `json:"minor,omitempty"`
-	Xattrs       []string    `json:"xattrs,omitempty"`
-	ACL          bool        `json:"acl,omitempty"`
-	Flags        *uint64     `json:"flags,omitempty"`
+	Type         string       `json:"type"`
+	Mode         string       `json:"mode"`
+	UID          uint32       `json:"uid"`
+	GID          uint32       `json:"gid"`
+	User         *string      `json:"user,omitempty"`
+	Group        *string      `json:"group,omitempty"`
+	Size         int64        `json:"size"`
+	MTime        string       `json:"mtime"`
+	MTimeNS      json.Number  `json:"mtime_ns"`
+	Source       string       `json:"source,omitempty"`
+	SourceBase64 string       `json:"source_base64,omitempty"`
+	Major        *uint32      `json:"major,omitempty"`
+	Minor        *uint32      `json:"minor,omitempty"`
+	Xattrs       []string     `json:"xattrs,omitempty"`
+	Flaw         archive.Flaw `json:"flaw,omitempty"`
+	ACL          bool         `json:"acl,omitempty"`
+	Flags        *uint64      `json:"flags,omitempty"`
 }
 
 func newItemJSON(it *archive.Item) itemJSON {
@@ -205,14 +209,16 @@ func newItemJSON(it *archive.Item) itemJSON {
 		UID: it.UID, GID: it.GID, User: it.User, Group: it.Group, Size: sizeOf(it),
 		MTime: it.MTime.Time().Format(time.RFC3339Nano), MTimeNS: nanoseconds(it.MTime),
 		Source: it.Source, SourceBase64: base64IfNotUTF8(it.Source),
-		ACL: it.ACLAccess != nil || it.ACLDefault != nil, Flags: it.BSDFlags,
+		Flaw: it.Flaw(), ACL: it.ACLAccess != nil || it.ACLDefault != nil, Flags: it.BSDFlags,
 	}
 	if it.Rdev != nil {
 		major, minor := unix.Major(*it.Rdev), unix.Minor(*it.Rdev) // as this system numbers them
 		j.Major, j.Minor = &major, &minor
 	}
-	if len(it.Xattrs) > 0 {
-		j.Xattrs = slices.Sorted(maps.Keys(it.Xattrs))
+	for _, name := range slices.Sorted(maps.Keys(it.Xattrs)) {
+		if name != archive.FlawXattr {
+			j.Xattrs = append(j.Xattrs, name)
+		}
 	}
 	return j
 }
@@ -273,8 +279,17 @@ func itemLine(it *archive.Item, now time.Time) string {
 	case kind.letter == 'h':
 		extra = " link to " + it.Source
 	}
+	extra += flawNote(it.Flaw())
 	return fmt.Sprintf("%c%s %-6s %-6s %8d %s %s%s", kind.letter, permissions(it.Mode), owner(it.User, it.UID),
 		owner(it.Group, it.GID), sizeOf(it), listTime(it.MTime.Time().Local(), now), it.Path, extra)
+}
+
+// flawNote is what follows the path of a file with a flaw.
+func flawNote(f archive.Flaw) string {
+	if f == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (flaw: %s)", f)
 }
 
 // permissions writes the permissions in nine letters.

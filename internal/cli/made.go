@@ -73,7 +73,7 @@ func (a *app) watchUses(s *session, o *backup.Options) (made func(*backup.Stats)
 }
 
 // madeJSONHelp says what is in jsonMade, for the help of commands.
-const madeJSONHelp = `"name", "id", "start" and "end"; "warnings", of what could not be stored; and "this_archive"
+const madeJSONHelp = `"name", "id", "start" and "end"; "warnings", of what could not be stored as it was; and "this_archive"
 and "all_archives" with
 ` + statsJSONHelp
 

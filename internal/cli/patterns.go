@@ -5,8 +5,8 @@ import "github.com/spf13/cobra"
 func patternsTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "patterns",
-		Short: "What --exclude and --exclude-from understand",
-		Long: `A pattern says which files are left out:
+		Short: "What --exclude, --exclude-from and --may-change understand",
+		Long: `A pattern says which files are left out, and with --may-change, which may change while they are read:
 
   *       any characters, or none; "/" too
   ?       one character

@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 					return l
 				}
 			}
+			if change := os.Getenv(changeWhileRead); change != "" {
+				whileReading = changing(change)
+			}
 			os.Exit(Main())
 		},
 		"faulty-connection": faultyConnection,
@@ -86,6 +89,7 @@ func runScripts(t *testing.T, scripts, vars []string) {
 			"flip":       flip,
 			"lock":       lock,
 			"lose-items": loseItems,
+			"mark":       checkMark,
 			"misname":    misname,
 			"unlock":     unlock,
 		},

@@ -40,16 +40,16 @@ func (e *excludes) addPatterns(cmd *cobra.Command) {
 // set says in s what is to be left out.
 func (e *excludes) set(a *app, s *backup.Selection) (err error) {
 	s.ExcludeCaches = e.caches
-	s.Exclude, err = excludeRules(a.stdin, e.patterns, e.files)
+	s.Exclude, err = excludeRules(a.stdin, "--exclude", e.patterns, e.files)
 	return err
 }
 
-// excludeRules reads the values of --exclude and --exclude-from. Rules are asked in the order of the command line, and
-// those in files after the others.
-func excludeRules(stdin io.Reader, patterns, files []string) (*pattern.Rules, error) {
+// excludeRules reads the values of an option with patterns, and of the one with files of patterns. Rules are asked in the
+// order of the command line, and those in files after the others.
+func excludeRules(stdin io.Reader, option string, patterns, files []string) (*pattern.Rules, error) {
 	rules := new(pattern.Rules)
 	for _, p := range patterns {
-		if err := rules.Exclude(p, "--exclude"); err != nil {
+		if err := rules.Exclude(p, option); err != nil {
 			return nil, &usageError{err.Error()}
 		}
 	}
@@ -87,6 +87,7 @@ type createSelection struct {
 	null          bool
 	stdinName     string
 	dryRun, list  bool
+	mayChange     []string
 }
 
 func (c *createSelection) add(cmd *cobra.Command) {
@@ -98,6 +99,8 @@ func (c *createSelection) add(cmd *cobra.Command) {
 		"store the paths in this `FILE`, one a line, and of folders nothing that is in them; - is standard input")
 	flags.BoolVarP(&c.null, "null", "0", false, "in the list of --files-from, each path has a zero byte after it")
 	flags.StringVar(&c.stdinName, "stdin-name", defaultStdinName, "the `NAME` that standard input is stored as, if a PATH is -")
+	flags.StringArrayVar(&c.mayChange, "may-change", nil,
+		"a file that matches this `PATTERN` may change while it is read: no warning; may be given several times")
 	flags.BoolVarP(&c.dryRun, "dry-run", "n", false, "store nothing; with --list, say what would be stored")
 	flags.BoolVar(&c.list, "list", false, "print each path after a letter that says what became of it")
 }
@@ -108,6 +111,10 @@ func (c *createSelection) choose(cmd *cobra.Command, a *app, paths []string, o *
 		return err
 	}
 	if err := c.set(a, &o.Selection); err != nil {
+		return err
+	}
+	var err error
+	if o.MayChange, err = excludeRules(nil, "--may-change", c.mayChange, nil); err != nil {
 		return err
 	}
 	o.OneFileSystem = c.oneFileSystem

@@ -54,7 +54,7 @@ type Change struct {
 
 // Attrs says which attributes differ.
 type Attrs struct {
-	Type, Mode, Owner, Target, Device, MTime, ACLAccess, ACLDefault, Flags bool
+	Type, Mode, Owner, Target, Device, MTime, ACLAccess, ACLDefault, Flags, Flaw bool
 }
 
 // Archives returns what differs from an archive to another one of the same repository, in the order of paths. A hard link
@@ -245,6 +245,7 @@ func (d *differ) compare(a, b *archive.Item) {
 		ACLAccess:  !equal(a.ACLAccess, b.ACLAccess),
 		ACLDefault: !equal(a.ACLDefault, b.ACLDefault),
 		Flags:      !equal(a.BSDFlags, b.BSDFlags),
+		Flaw:       a.Flaw() != b.Flaw(),
 	}
 	c.XattrsChanged = changedXattrs(a.Xattrs, b.Xattrs)
 	p := &pending{change: c}
@@ -284,7 +285,7 @@ func changedXattrs(a, b map[string][]byte) []string {
 		}
 	}
 	slices.Sort(names)
-	return names
+	return slices.DeleteFunc(names, func(name string) bool { return name == archive.FlawXattr })
 }
 
 func (p *pending) set(side int, it *archive.Item) {

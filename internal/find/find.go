@@ -21,13 +21,14 @@ import (
 )
 
 // A Version is a file as it is in some of the archives. Two items are of the same version if path, type, size, content,
-// time and target are the same; permissions and owners do not matter.
+// time, target and flaw are the same; permissions and owners do not matter.
 type Version struct {
 	Path   string
 	Mode   uint32 // of the first archive that has it
 	Size   int64  // of the content, in bytes
 	MTime  archive.Nanos
 	Source string // a symbolic link's target, or the path that a hard link is another name of
+	Flaw   archive.Flaw
 	// Runs are the archives that have it, as ranges of indexes into those that were searched, ascending.
 	Runs []Run
 
@@ -101,6 +102,7 @@ type identity struct {
 	size         int64
 	mtime        archive.Nanos
 	content      [sha256.Size]byte
+	flaw         archive.Flaw
 }
 
 // place is a chunk after a rest of the one before it.
@@ -220,7 +222,7 @@ func (f *finder) chunk(dec *archive.ItemDecoder, id repository.ID, data []byte) 
 
 // version returns the version of an item.
 func (f *finder) version(it *archive.Item) *Version {
-	id := identity{path: it.Path, source: it.Source, typ: it.Mode & fsmeta.TypeMask, mtime: it.MTime}
+	id := identity{path: it.Path, source: it.Source, typ: it.Mode & fsmeta.TypeMask, mtime: it.MTime, flaw: it.Flaw()}
 	h := sha256.New()
 	for i := range it.Chunks {
 		h.Write(it.Chunks[i].ID[:])
@@ -229,7 +231,9 @@ func (f *finder) version(it *archive.Item) *Version {
 	h.Sum(id.content[:0])
 	v, ok := f.versions[id]
 	if !ok {
-		v = &Version{Path: it.Path, Mode: it.Mode, Size: id.size, MTime: it.MTime, Source: it.Source, content: id.content}
+		v = &Version{
+			Path: it.Path, Mode: it.Mode, Size: id.size, MTime: it.MTime, Source: it.Source, Flaw: id.flaw, content: id.content,
+		}
 		f.versions[id] = v
 	}
 	return v

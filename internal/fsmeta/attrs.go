@@ -29,7 +29,7 @@ const maxAttrErrors = 3
 // made. If f is not nil, it is the entry, open; else it need not be readable. Symbolic links are not followed.
 //
 // All attributes that the system lists are kept, those of its own (security.*, trusted.*) too, which the kernel shows to
-// who may see them. Names and values have at most MaxAttrs bytes together.
+// who may see them, but for archive.FlawXattr. Names and values have at most MaxAttrs bytes together.
 //
 // The error, a *fs.PathError, says what could not be read; the rest is in the item then. Attributes that the file system
 // does not have, or that vanish meanwhile, are no error.
@@ -43,6 +43,9 @@ func ReadAttrs(d *Dir, name string, f *os.File, it *archive.Item, owners *Owners
 		size := 0
 		var access, dflt []byte
 		for _, n := range names {
+			if n == archive.FlawXattr {
+				continue
+			}
 			value, err := h.value(n)
 			switch {
 			case errors.Is(err, errNoAttr):
@@ -188,6 +191,7 @@ func (d *Dir) setXattrs(name string, f *os.File, it *archive.Item) error {
 		for _, n := range slices.Sorted(maps.Keys(it.Xattrs)) {
 			var err error
 			switch {
+			case n == archive.FlawXattr:
 			case n == "" || strings.Contains(n, "\x00"):
 				err = errors.New("not the name of an attribute")
 			case n == aclAccessAttr || n == aclDefaultAttr:

@@ -156,6 +156,25 @@ func TestAttributesComeBack(t *testing.T) {
 
 var equalBytes = cmp.Comparer(func(a, b []byte) bool { return bytes.Equal(a, b) })
 
+func TestTheMarkOfAnItemIsNotPutOnAFile(t *testing.T) {
+	d := openTestDir(t)
+	needAttrs(t, d.Path("."), "user.garret", []byte("x"))
+	newFile(t, d, "file")
+	it := read(t, d, "file", false)
+	it.Xattrs = map[string][]byte{"user.color": []byte("blue")}
+	it.SetFlaw(archive.FlawChanged)
+	r := Restorer{Owners: new(Owners)}
+	must(t, r.Restore(d, "file", nil, it))
+	path := d.Path("file")
+	if _, err := unix.Getxattr(path, archive.FlawXattr, nil); err == nil {
+		t.Error("the file has the mark")
+	}
+	must(t, unix.Setxattr(path, archive.FlawXattr, []byte("forged"), 0))
+	if got := read(t, d, "file", false); len(got.Xattrs) != 1 {
+		t.Errorf("attributes %q", got.Xattrs)
+	}
+}
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {

@@ -31,6 +31,8 @@ type ExportOptions struct {
 	StripComponents int                    // how many names are cut off the front of each path; what has no more is left out
 	// Warn is told of each item that is not in the tar as it was, and with an empty path of items that are lost.
 	Warn func(path string, err error)
+	// Begin, if not nil, is told of the item of each file of which the tar is going to have the content.
+	Begin func(it *archive.Item)
 	// Stored, if not nil, is told the path in the tar of each entry.
 	Stored func(path string)
 	// Progress, if not nil, counts along.
@@ -49,6 +51,9 @@ type ExportOptions struct {
 func Export(ctx context.Context, s Store, cat *catalog.Catalog, a *archive.Archive, w io.Writer, o ExportOptions) (*Stats, error) {
 	if o.Warn == nil {
 		o.Warn = func(string, error) {}
+	}
+	if o.Begin == nil {
+		o.Begin = func(*archive.Item) {}
 	}
 	if o.Stored == nil {
 		o.Stored = func(string) {}
@@ -247,6 +252,7 @@ func (e *exporter) file(ctx context.Context, q *queue, j *job, h *tar.Header) er
 	if known != nil {
 		h.Name += restore.DamagedSuffix
 	}
+	e.Begin(j.item)
 	ok, err := e.writeHeader(j, h)
 	if err != nil {
 		return err

@@ -9,7 +9,8 @@
 //	acl_access, acl_default    SCHILY.acl.access and SCHILY.acl.default: the lines of the item with commas between them,
 //	                           whose fourth field is the number of the user or group
 //
-// which is how GNU tar, bsdtar and star do it. File flags are in no tar.
+// which is how GNU tar, bsdtar and star do it. File flags are in no tar. The mark of a file that
+// changed while it was read is an attribute of its item, and so of the entry.
 package tarball
 
 import (
