@@ -5,24 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"garret/internal/archive"
 	"garret/internal/cache"
 	"garret/internal/catalog"
-	"garret/internal/location"
 	"garret/internal/retention"
 )
 
 func (a *app) deleteCommand() *cobra.Command {
 	var d deletion
+	var c choice
 	cmd := &cobra.Command{
-		Use:   "delete [REPO]::ARCHIVE [ARCHIVE...]",
+		Use:   "delete [REPO][::ARCHIVE] [ARCHIVE...]",
 		Short: "Delete archives",
 		Long: `Delete archives, and all that no other archive uses. Further archives of the same repository are given by their names,
 or as REPO::ARCHIVE. Either all are deleted or none is.
+
+` + choiceHelp + ` The archives
+are told of then; try it with --dry-run.
+
+An archive with the tag ` + archive.TagProtected + ` is not deleted, see "garret help tag": it is an error to name one, and of those that are
+chosen it is left out.
 
 The room becomes free when the segments are compacted in which the objects were. Those with much that is dead are at
 once, the others by "garret compact".
@@ -34,10 +40,11 @@ With --json, one object is printed: archives, an array of objects with name, id 
 deleted, if so; deleted and all_archives, objects with
 ` + statsJSONHelp,
 		Example: `  garret delete /backup/photos::monday
-  garret delete --dry-run --stats /backup/photos::monday tuesday wednesday`,
-		Args: args(1, -1),
+  garret delete --dry-run --stats /backup/photos::monday tuesday wednesday
+  garret delete --dry-run --match-archives 'home-2019-*' /backup/photos`,
+		Args: args(0, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			loc, names, err := a.archives(args)
+			loc, archives, err := a.someArchives(cmd, args, &c)
 			if err != nil {
 				return err
 			}
@@ -46,16 +53,29 @@ deleted, if so; deleted and all_archives, objects with
 				return err
 			}
 			defer s.Close()
-			return a.delete(cmd.Context(), s, names, d)
+			if c.given() {
+				d.tell = true
+				chosen, err := c.some(s)
+				if err != nil {
+					return err
+				}
+				if chosen, err = a.unprotected(cmd.Context(), s, chosen); err != nil {
+					return err
+				}
+				archives = names(chosen)
+			}
+			return a.delete(cmd.Context(), s, archives, d)
 		},
 	}
 	d.flags(cmd)
+	c.flags(cmd.Flags())
 	return cmd
 }
 
 // deletion says how archives are deleted, for the commands that do.
 type deletion struct {
 	dryRun, stats bool
+	tell          bool // what is deleted, without --verbose too
 }
 
 func (d *deletion) flags(cmd *cobra.Command) {
@@ -63,55 +83,28 @@ func (d *deletion) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&d.stats, "stats", "s", false, "print statistics of what is deleted")
 }
 
-// archives reads arguments that name archives of one repository: the first with its location, the others with it or without.
-func (a *app) archives(args []string) (location.Location, []string, error) {
-	first, err := a.location(args[0], true)
-	if err != nil {
-		var usage *usageError
-		if loc, plain := a.location(args[0], false); plain == nil && errors.As(err, &usage) {
-			err = &usageError{fmt.Sprintf("%v; to delete the repository with all that is in it, remove the folder %q", err, loc.Path)}
+// protected returns those of some archives that are protected. Of what is lost, nobody can say so.
+func (s *session) protected(ctx context.Context, entries []catalog.Entry) (kept []catalog.Entry, err error) {
+	err = s.eachRecord(ctx, entries, func(e catalog.Entry, rec *archive.Archive, err error) error {
+		if err == nil && slices.Contains(rec.Tags, archive.TagProtected) {
+			kept = append(kept, e)
 		}
-		return first, nil, err
-	}
-	names := []string{first.Archive}
-	for _, arg := range args[1:] {
-		name := arg
-		if strings.Contains(arg, "::") {
-			loc, err := a.location(arg, true)
-			if err != nil {
-				return first, nil, err
-			}
-			if loc.Repository() != first.Repository() {
-				return first, nil, &usageError{fmt.Sprintf("%q is in another repository than %q", arg, args[0])}
-			}
-			name = loc.Archive
+		if err != nil && !catalog.Lost(err) {
+			return fmt.Errorf("read the record of archive %q: %w", e.Name, err)
 		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return first, names, nil
+		return nil
+	})
+	return kept, err
 }
 
-// entry returns what the manifest says of an archive.
-func (s *session) entry(name string) (catalog.Entry, error) {
-	if ref, ok := s.cat.Manifest.Archives[name]; ok {
-		return catalog.Entry{Name: name, ArchiveRef: ref}, nil
+// unprotected returns those of some archives that are not protected, and tells of the others.
+func (a *app) unprotected(ctx context.Context, s *session, entries []catalog.Entry) ([]catalog.Entry, error) {
+	kept, err := s.protected(ctx, entries)
+	for _, e := range kept {
+		a.ui.Printf("garret: archive %q is left, as the tag %s protects it", e.Name, archive.TagProtected)
+		entries = slices.DeleteFunc(entries, func(o catalog.Entry) bool { return o.Name == e.Name })
 	}
-	return catalog.Entry{}, s.cat.NoArchive(name)
-}
-
-// entries returns what the manifest says of archives.
-func (s *session) entries(names []string) ([]catalog.Entry, error) {
-	var entries []catalog.Entry
-	for _, name := range names {
-		e, err := s.entry(name)
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, e)
-	}
-	return entries, nil
+	return entries, err
 }
 
 // archiveLine describes an archive as Attic lists it.
@@ -124,6 +117,12 @@ func (a *app) delete(ctx context.Context, s *session, names []string, d deletion
 	entries, err := s.entries(names)
 	if err != nil {
 		return err
+	}
+	if kept, err := s.protected(ctx, entries); err != nil {
+		return err
+	} else if len(kept) > 0 {
+		return fmt.Errorf("archive %q is protected by the tag %s; \"garret tag --remove %[2]s\" takes that away",
+			kept[0].Name, archive.TagProtected)
 	}
 	chunks, removed, err := a.remove(ctx, s, names, d.dryRun)
 	if err != nil {
@@ -163,7 +162,7 @@ func (a *app) tellDeletion(entries []catalog.Entry, removed retention.Removed, a
 		switch {
 		case d.dryRun:
 			fmt.Fprintf(a.stdout, "Would delete:     %s\n", a.archiveLine(e))
-		case a.verbose:
+		case d.tell || a.verbose:
 			fmt.Fprintf(a.stdout, "Deleted archive:  %s\n", a.archiveLine(e))
 		}
 	}
