@@ -29,7 +29,8 @@
 //	xattrs                    {name: value}; an empty value is nil
 //
 // Decoding takes whatever it is given: it fails with an error that matches [repository.ErrIntegrity] and
-// allocates in proportion to the length of its input. Keys that it does not know are ignored; those of items are kept.
+// allocates in proportion to the length of its input. Keys that it does not know are kept: see [Unknown]. What is whole and of
+// a version or a form that is to come is no damage: the error matches [repository.ErrNewer] then.
 package archive
 
 import (
@@ -56,19 +57,23 @@ type Manifest struct {
 	Timestamp time.Time // when it was written, UTC; whole microseconds are kept. Zero: not known, not written
 	Config    []byte    // a msgpack map, kept as it was read; nil is an empty one
 
+	Unknown Unknown
+
 	order []string // the archives' names in the order in which they were read
 }
 
 // An ArchiveRef says where an archive's record is.
 type ArchiveRef struct {
-	ID   repository.ID
-	Time time.Time // UTC; whole microseconds are kept
+	ID      repository.ID
+	Time    time.Time // UTC; whole microseconds are kept
+	Unknown Unknown
 }
 
-// DecodeManifest reads a manifest. Errors match repository.ErrIntegrity, or repository.ErrInvalid for an unknown version.
+// DecodeManifest reads a manifest. Errors match repository.ErrIntegrity, or repository.ErrNewer for a version to come.
 func DecodeManifest(data []byte) (*Manifest, error) {
 	m := &Manifest{Archives: make(map[string]ArchiveRef)}
 	var version int64
+	var unknown []byte
 	r := rawpack.NewReader(data)
 	r.Map(func(key string) {
 		switch key {
@@ -90,31 +95,35 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 			}
 			m.Config = bytes.Clone(r.Value())
 		default:
-			r.Value()
+			unknown = appendPair(unknown, key, r)
 		}
 	})
 	r.End()
-	if err := recordError("manifest", r, version); err != nil {
+	if err := recordError("manifest", data, r, version); err != nil {
 		return nil, err
 	}
+	m.Unknown = Unknown(unknown)
 	return m, nil
 }
 
 // recordError returns what was wrong with a record.
-func recordError(what string, r *rawpack.Reader, version int64) error {
-	switch {
-	case r.Err() != nil:
-		return fmt.Errorf("decode %s: %w: %w", what, r.Err(), repository.ErrIntegrity)
-	case version == 0:
-		return fmt.Errorf("decode %s: it has no version: %w", what, repository.ErrIntegrity)
-	case version != recordVersion:
-		return fmt.Errorf("decode %s: version %d is not known: %w", what, version, repository.ErrInvalid)
+func recordError(what string, data []byte, r *rawpack.Reader, version int64) error {
+	if r.Err() == nil && version == recordVersion {
+		return nil
 	}
-	return nil
+	if err := newer(what, data); err != nil {
+		return err
+	}
+	err := r.Err()
+	if err == nil {
+		err = fmt.Errorf("its version is %d", version)
+	}
+	return fmt.Errorf("decode %s: %w: %w", what, err, repository.ErrIntegrity)
 }
 
 func readArchiveRef(r *rawpack.Reader) (ref ArchiveRef) {
 	hasID := false
+	var unknown []byte
 	r.Map(func(key string) {
 		switch key {
 		case "id":
@@ -122,12 +131,13 @@ func readArchiveRef(r *rawpack.Reader) (ref ArchiveRef) {
 		case "time":
 			ref.Time = readTime(r)
 		default:
-			r.Value()
+			unknown = appendPair(unknown, key, r)
 		}
 	})
 	if !hasID {
 		r.Failf("an archive has no id")
 	}
+	ref.Unknown = Unknown(unknown)
 	return ref
 }
 
@@ -146,7 +156,7 @@ func (m *Manifest) names() []string {
 
 // Encode returns the manifest's record. It does not change the manifest.
 func (m *Manifest) Encode() []byte {
-	n := 4
+	n := 4 + m.Unknown.len()
 	if m.Timestamp.IsZero() {
 		n--
 	}
@@ -156,9 +166,9 @@ func (m *Manifest) Encode() []byte {
 	for _, name := range m.names() {
 		ref := m.Archives[name]
 		b = rawpack.AppendRaw(b, name)
-		b = rawpack.AppendMapHeader(b, 2)
+		b = rawpack.AppendMapHeader(b, 2+ref.Unknown.len())
 		b = rawpack.AppendRaw(rawpack.AppendRaw(b, "id"), ref.ID[:])
-		b = appendTime(rawpack.AppendRaw(b, "time"), ref.Time)
+		b = append(appendTime(rawpack.AppendRaw(b, "time"), ref.Time), ref.Unknown...)
 	}
 	b = rawpack.AppendRaw(b, "config")
 	if m.Config != nil {
@@ -169,7 +179,7 @@ func (m *Manifest) Encode() []byte {
 	if !m.Timestamp.IsZero() {
 		b = appendTime(rawpack.AppendRaw(b, "timestamp"), m.Timestamp)
 	}
-	return rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion)
+	return append(rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion), m.Unknown...)
 }
 
 // An Archive is the record of an archive.
@@ -180,13 +190,14 @@ type Archive struct {
 	Hostname string
 	Username string
 	Time     time.Time // UTC; whole microseconds are kept
+	Unknown  Unknown
 }
 
-// DecodeArchive reads an archive's record. Errors match repository.ErrIntegrity, or repository.ErrInvalid for an unknown
-// version.
+// DecodeArchive reads an archive's record. Errors match repository.ErrIntegrity, or repository.ErrNewer for a version to come.
 func DecodeArchive(data []byte) (*Archive, error) {
 	a := new(Archive)
 	var version int64
+	var unknown []byte
 	r := rawpack.NewReader(data)
 	r.Map(func(key string) {
 		switch key {
@@ -220,19 +231,20 @@ func DecodeArchive(data []byte) (*Archive, error) {
 		case "time":
 			a.Time = readTime(r)
 		default:
-			r.Value()
+			unknown = appendPair(unknown, key, r)
 		}
 	})
 	r.End()
-	if err := recordError("archive", r, version); err != nil {
+	if err := recordError("archive", data, r, version); err != nil {
 		return nil, err
 	}
+	a.Unknown = Unknown(unknown)
 	return a, nil
 }
 
 // Encode returns the archive's record.
 func (a *Archive) Encode() []byte {
-	b := rawpack.AppendMapHeader(nil, 7)
+	b := rawpack.AppendMapHeader(nil, 7+a.Unknown.len())
 	b = rawpack.AppendRaw(b, "cmdline")
 	b = rawpack.AppendArrayHeader(b, len(a.Cmdline))
 	for _, arg := range a.Cmdline {
@@ -247,7 +259,7 @@ func (a *Archive) Encode() []byte {
 	b = rawpack.AppendRaw(rawpack.AppendRaw(b, "name"), a.Name)
 	b = appendTime(rawpack.AppendRaw(b, "time"), a.Time)
 	b = rawpack.AppendRaw(rawpack.AppendRaw(b, "username"), a.Username)
-	return rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion)
+	return append(rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion), a.Unknown...)
 }
 
 // maxArguments is the greatest number of arguments that are read: more than a system can pass to a program, and few enough

@@ -129,7 +129,8 @@ func Rename(ctx context.Context, store Store, cat *catalog.Catalog, chunks *cach
 
 	a.Name = to
 	record := a.Encode()
-	renamed := archive.ArchiveRef{ID: cat.Key.ID(record), Time: ref.Time}
+	renamed := ref
+	renamed.ID = cat.Key.ID(record)
 	env, err := cat.Key.Seal(nil, record)
 	if err != nil {
 		return fmt.Errorf("seal the record of archive %q: %w", to, err)
