@@ -94,25 +94,39 @@ func readConfig(s storage.Storage) (config, error) {
 }
 
 // parseConfig reads an INI file, of which it knows what configparser makes of a simple one: sections, key = value or
-// key: value, comments. Keys that it does not know are left to who wrote them.
-func parseConfig(text string) (config, error) {
-	var c config
+// key: value, comments. Keys that it does not know are left to who wrote them. The error about a version that is to come
+// matches ErrNewer, any other ErrInvalid.
+func parseConfig(text string) (config, error) { return parseKeys(parseSection(text)) }
+
+// parseSection returns what stands in the section [repository] of an INI file, or nil if there is none.
+func parseSection(text string) map[string]string {
+	const ours = "repository"
 	section := ""
-	values := map[string]string{}
+	var values map[string]string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		if line == "" || line[0] == '#' || line[0] == ';' {
 			continue
 		}
 		if line[0] == '[' && line[len(line)-1] == ']' {
-			section = line[1 : len(line)-1]
+			if section = line[1 : len(line)-1]; section == ours && values == nil {
+				values = map[string]string{}
+			}
 			continue
 		}
-		if i := strings.IndexAny(line, "=:"); i > 0 && section == "repository" {
+		if i := strings.IndexAny(line, "=:"); i > 0 && section == ours {
 			values[strings.ToLower(strings.TrimSpace(line[:i]))] = strings.TrimSpace(line[i+1:])
 		}
 	}
+	return values
+}
+
+func parseKeys(values map[string]string) (config, error) {
+	var c config
 	if v := values["version"]; v != "1" {
+		if n, err := strconv.ParseUint(v, 10, 16); err == nil && n > 1 {
+			return c, fmt.Errorf("%w: its config has version %d", ErrNewer, n)
+		}
 		return c, fmt.Errorf("%w: config has version %q, want 1", ErrInvalid, v)
 	}
 	id, err := hex.DecodeString(values["id"])

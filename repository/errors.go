@@ -23,9 +23,14 @@ var (
 	ErrNotExist = errors.New("repository does not exist")
 	// ErrExists is returned by Create when the target is not empty.
 	ErrExists = errors.New("target exists and is not empty")
-	// ErrInvalid is returned by Open when what is at the path is not a repository, or has a version or a setting
-	// that this program does not know.
+	// ErrInvalid is returned by Open when what is at the path is not a repository, or has a setting that makes no sense.
 	ErrInvalid = errors.New("not a valid repository")
+	// ErrForeign is matched by the error of Open, Create and Check about another program's repository, as a rule a
+	// *ForeignError. Nothing in it has been changed.
+	ErrForeign = segment.ErrForeign
+	// ErrNewer is matched by every error about something that is sound, as far as that can be told, and not known: a later
+	// version of this program has made it. It is not damage. Nothing about it has been changed.
+	ErrNewer = segment.ErrNewer
 	// ErrCheckNeeded is returned when the repository contradicts itself in a way that only a check with repair can
 	// mend. Nothing has been changed. Options.Damaged reads what is sound all the same.
 	ErrCheckNeeded = errors.New("repository is inconsistent and needs a check")

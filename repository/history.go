@@ -246,8 +246,8 @@ func headersOf(in storage.Reader, yield func(segment.Entry) error) (next int64, 
 	if err != nil {
 		return 0, err
 	}
-	if string(magic) != segment.Magic {
-		return 0, fmt.Errorf("%w: it does not begin with %q", segment.ErrDamaged, segment.Magic)
+	if err := segment.CheckMagic(magic); err != nil {
+		return 0, err
 	}
 	for next = int64(segment.MagicSize); next < in.Size(); {
 		b, err := at(next, segment.KeyedSize)
@@ -256,6 +256,9 @@ func headersOf(in storage.Reader, yield func(segment.Entry) error) (next int64, 
 		}
 		e, err := segment.ParseHeader(b)
 		if err != nil {
+			if newer := segment.Newer(in, in.Size(), next); newer != nil {
+				err = newer
+			}
 			return next, err
 		}
 		if int64(e.Size) > in.Size()-next {

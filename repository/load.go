@@ -280,6 +280,9 @@ func (r *Repository) isCurrent(st *state) (bool, error) {
 	scan := segment.NewScanner(s, s.Size())
 	for scan.Scan() {
 	}
+	if err := scan.Err(); err != nil && !isDamage(err) {
+		return false, fmt.Errorf("read segment %d: %w", st.transaction, err)
+	}
 	return isDamage(scan.Err()) || scan.Entry().Tag != segment.Commit, nil
 }
 

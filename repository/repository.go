@@ -159,10 +159,14 @@ func (t tail) exceeds(budget tail) bool {
 }
 
 // Create makes a new repository in the directory path, which must not exist or be empty (else ErrExists), and opens it
-// exclusively. A creation that was interrupted can be done again. After an error there is no repository at path.
+// exclusively. A creation that was interrupted can be done again. After an error there is no repository at path, or it is
+// another program's, when the error matches ErrForeign.
 func Create(ctx context.Context, path string, o *Options) (*Repository, error) {
 	d, err := storage.CreateDir(path)
 	if errors.Is(err, fs.ErrExist) {
+		if err := recognizeFolder(path); err != nil {
+			return nil, err
+		}
 		return nil, fmt.Errorf("create repository %q: %w", path, ErrExists)
 	}
 	if err != nil {
@@ -219,8 +223,8 @@ func writeFirstCommit(s storage.Storage) error {
 	return err
 }
 
-// Open opens the repository in the directory path. It fails with ErrNotExist, ErrInvalid, ErrLocked or ErrCheckNeeded as
-// these say, and changes nothing but index files that are missing or damaged. On systems other than Linux, a process can
+// Open opens the repository in the directory path. It fails with ErrNotExist, ErrInvalid, ErrForeign, ErrNewer, ErrLocked or
+// ErrCheckNeeded as these say, and changes nothing but index files that are missing or damaged. On systems other than Linux, a process can
 // have a repository open once.
 func Open(ctx context.Context, path string, o *Options) (*Repository, error) {
 	d, err := openDir(path)
@@ -236,7 +240,7 @@ func openDir(path string) (*storage.Dir, error) {
 		return nil, fmt.Errorf("open repository %q: %w", path, ErrNotExist)
 	}
 	if errors.Is(err, syscall.ENOTDIR) {
-		err = fmt.Errorf("%w: %w", ErrInvalid, err)
+		err = fmt.Errorf("%w: it is a file, and no folder", ErrInvalid)
 	}
 	if err != nil { // one that cannot be looked at may be sound
 		return nil, fmt.Errorf("open repository %q: %w", path, err)
@@ -256,8 +260,14 @@ func OpenIn(ctx context.Context, s storage.Storage, o *Options) (*Repository, er
 	return r, nil
 }
 
-// openError says which repository could not be opened.
+// openError says which repository could not be opened. Before anybody is told to repair it, it is looked at once more whose
+// it is.
 func openError(s storage.Storage, err error) error {
+	if errors.Is(err, ErrCheckNeeded) || errors.Is(err, ErrForeign) {
+		if err := foreignLog(s); err != nil {
+			return err
+		}
+	}
 	return fmt.Errorf("open repository %q: %w", s, aboutPlaces(err))
 }
 
@@ -297,9 +307,12 @@ func OpenForCheckIn(ctx context.Context, s storage.Storage, o *Options) (*Reposi
 
 // open takes the lock and does not look at the segments yet.
 func open(ctx context.Context, s storage.Storage, o *Options) (*Repository, error) {
+	if err := recognize(s); err != nil {
+		return nil, err
+	}
 	c, err := readConfig(s)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = fmt.Errorf("%w: it has no config", ErrInvalid)
+		err = noConfig(s)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open repository %q: %w", s, err)

@@ -109,7 +109,7 @@ func TestOpenTellsWhatIsWrong(t *testing.T) {
 		{filepath.Join(dir, "nowhere"), ErrNotExist},
 		{write("empty", ""), ErrInvalid},
 		{write("garbage", "\x00\xff"), ErrInvalid},
-		{write("version", strings.Replace(sound, "version = 1", "version = 2", 1)), ErrInvalid},
+		{write("version", strings.Replace(sound, "version = 1", "version = 2", 1)), ErrNewer},
 		{write("id", strings.Replace(sound, "id = 0", "id = ", 1)), ErrInvalid},
 		{write("per dir", strings.Replace(sound, "= 10\n", "= 0\n", 1)), ErrInvalid},
 		{write("size", strings.Replace(sound, "5000", "99999999999999999999", 1)), ErrInvalid},

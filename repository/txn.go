@@ -202,6 +202,11 @@ func (r *Repository) removeAbove(n int64) error {
 	if err != nil || len(numbers) == 0 {
 		return err
 	}
+	if !r.clean {
+		if err := r.mustKnow(numbers); err != nil {
+			return err
+		}
+	}
 	for i := len(numbers) - 1; i >= 0; i-- {
 		if err := r.store.RemoveSegment(numbers[i]); err != nil {
 			return err

@@ -53,7 +53,7 @@ type Item struct {
 	ACLAccess     *string           // nil where there is no extended ACL
 	ACLDefault    *string
 	BSDFlags      *uint64
-	Unknown       map[string][]byte // keys of other programs, and their values in msgpack; kept as they were read
+	Unknown       Unknown
 }
 
 // Patched reports whether a part of the content is lost, and zeros stand in its place.
@@ -80,14 +80,11 @@ const (
 	keyXattrs     = "xattrs"
 )
 
-// maxUnknown is how many keys of other programs an item or an archive keeps: empty ones would take far more memory than the record.
-const maxUnknown = 100
-
 // AppendItem appends the item's record to dst. Chunks are written if there are any or HasChunks is set, Source if it is not
 // empty, and what is a pointer if it is not nil, save for User and Group, which are written always. Unknown comes last.
 func AppendItem(dst []byte, it *Item) []byte {
 	hasChunks := it.HasChunks || len(it.Chunks) > 0
-	n := 7 + len(it.Unknown)
+	n := 7 + it.Unknown.len()
 	for _, has := range []bool{
 		it.ACLAccess != nil, it.ACLDefault != nil, it.BSDFlags != nil, hasChunks, it.ChunksHealthy != nil, it.Rdev != nil,
 		it.Source != "", len(it.Xattrs) > 0,
@@ -137,12 +134,7 @@ func AppendItem(dst []byte, it *Item) []byte {
 			}
 		}
 	}
-	if len(it.Unknown) > 0 { // as to sort none allocates, for every item
-		for _, key := range slices.Sorted(maps.Keys(it.Unknown)) {
-			b = append(rawpack.AppendRaw(b, key), it.Unknown[key]...)
-		}
-	}
-	return b
+	return append(b, it.Unknown...)
 }
 
 func appendChunks(b []byte, chunks []Chunk) []byte {
@@ -164,9 +156,11 @@ func appendOptional(b []byte, s *string) []byte {
 	return rawpack.AppendRaw(b, *s)
 }
 
-// DecodeItem reads an item's record. Errors match repository.ErrIntegrity.
+// DecodeItem reads an item's record. Errors match repository.ErrIntegrity, or repository.ErrNewer for one that is whole and
+// has something known in a form that is not.
 func DecodeItem(data []byte) (*Item, error) {
 	it := new(Item)
+	var unknown []byte
 	var hasPath, hasMode bool
 	r := rawpack.NewReader(data)
 	for range r.MapLen() {
@@ -213,12 +207,7 @@ func DecodeItem(data []byte) (*Item, error) {
 				}
 			})
 		default:
-			if it.Unknown == nil {
-				it.Unknown = make(map[string][]byte)
-			}
-			if value := r.Value(); len(it.Unknown) < maxUnknown {
-				it.Unknown[string(key)] = bytes.Clone(value)
-			}
+			unknown = appendPair(unknown, string(key), r)
 		}
 	}
 	r.End()
@@ -226,8 +215,12 @@ func DecodeItem(data []byte) (*Item, error) {
 		r.Failf("it has no path or no mode")
 	}
 	if err := r.Err(); err != nil {
+		if err := newerItem(data, err); err != nil {
+			return nil, err
+		}
 		return nil, fmt.Errorf("decode item: %w: %w", err, repository.ErrIntegrity)
 	}
+	it.Unknown = Unknown(unknown)
 	return it, nil
 }
 

@@ -31,8 +31,8 @@
 //	xattrs                    {name: value}; an empty value is nil
 //
 // Decoding takes whatever it is given: it fails with an error that matches [repository.ErrIntegrity] and
-// allocates in proportion to the length of its input. Keys that it does not know are ignored in the manifest, and kept in
-// archives' records and items.
+// allocates in proportion to the length of its input. Keys that it does not know are kept: see [Unknown]. What is whole and of
+// a version or a form that is to come is no damage: the error matches [repository.ErrNewer] then.
 package archive
 
 import (
@@ -59,19 +59,23 @@ type Manifest struct {
 	Timestamp time.Time // when it was written, UTC; whole microseconds are kept. Zero: not known, not written
 	Config    []byte    // a msgpack map, kept as it was read; nil is an empty one
 
+	Unknown Unknown
+
 	order []string // the archives' names in the order in which they were read
 }
 
 // An ArchiveRef says where an archive's record is.
 type ArchiveRef struct {
-	ID   repository.ID
-	Time time.Time // UTC; whole microseconds are kept
+	ID      repository.ID
+	Time    time.Time // UTC; whole microseconds are kept
+	Unknown Unknown
 }
 
-// DecodeManifest reads a manifest. Errors match repository.ErrIntegrity, or repository.ErrInvalid for an unknown version.
+// DecodeManifest reads a manifest. Errors match repository.ErrIntegrity, or repository.ErrNewer for a version to come.
 func DecodeManifest(data []byte) (*Manifest, error) {
 	m := &Manifest{Archives: make(map[string]ArchiveRef)}
 	var version int64
+	var unknown []byte
 	r := rawpack.NewReader(data)
 	r.Map(func(key string) {
 		switch key {
@@ -93,31 +97,35 @@ func DecodeManifest(data []byte) (*Manifest, error) {
 			}
 			m.Config = bytes.Clone(r.Value())
 		default:
-			r.Value()
+			unknown = appendPair(unknown, key, r)
 		}
 	})
 	r.End()
-	if err := recordError("manifest", r, version); err != nil {
+	if err := recordError("manifest", data, r, version); err != nil {
 		return nil, err
 	}
+	m.Unknown = Unknown(unknown)
 	return m, nil
 }
 
 // recordError returns what was wrong with a record.
-func recordError(what string, r *rawpack.Reader, version int64) error {
-	switch {
-	case r.Err() != nil:
-		return fmt.Errorf("decode %s: %w: %w", what, r.Err(), repository.ErrIntegrity)
-	case version == 0:
-		return fmt.Errorf("decode %s: it has no version: %w", what, repository.ErrIntegrity)
-	case version != recordVersion:
-		return fmt.Errorf("decode %s: version %d is not known: %w", what, version, repository.ErrInvalid)
+func recordError(what string, data []byte, r *rawpack.Reader, version int64) error {
+	if r.Err() == nil && version == recordVersion {
+		return nil
 	}
-	return nil
+	if err := newer(what, data); err != nil {
+		return err
+	}
+	err := r.Err()
+	if err == nil {
+		err = fmt.Errorf("its version is %d", version)
+	}
+	return fmt.Errorf("decode %s: %w: %w", what, err, repository.ErrIntegrity)
 }
 
 func readArchiveRef(r *rawpack.Reader) (ref ArchiveRef) {
 	hasID := false
+	var unknown []byte
 	r.Map(func(key string) {
 		switch key {
 		case "id":
@@ -125,12 +133,13 @@ func readArchiveRef(r *rawpack.Reader) (ref ArchiveRef) {
 		case "time":
 			ref.Time = readTime(r)
 		default:
-			r.Value()
+			unknown = appendPair(unknown, key, r)
 		}
 	})
 	if !hasID {
 		r.Failf("an archive has no id")
 	}
+	ref.Unknown = Unknown(unknown)
 	return ref
 }
 
@@ -149,7 +158,7 @@ func (m *Manifest) names() []string {
 
 // Encode returns the manifest's record. It does not change the manifest.
 func (m *Manifest) Encode() []byte {
-	n := 4
+	n := 4 + m.Unknown.len()
 	if m.Timestamp.IsZero() {
 		n--
 	}
@@ -159,9 +168,9 @@ func (m *Manifest) Encode() []byte {
 	for _, name := range m.names() {
 		ref := m.Archives[name]
 		b = rawpack.AppendRaw(b, name)
-		b = rawpack.AppendMapHeader(b, 2)
+		b = rawpack.AppendMapHeader(b, 2+ref.Unknown.len())
 		b = rawpack.AppendRaw(rawpack.AppendRaw(b, "id"), ref.ID[:])
-		b = appendTime(rawpack.AppendRaw(b, "time"), ref.Time)
+		b = append(appendTime(rawpack.AppendRaw(b, "time"), ref.Time), ref.Unknown...)
 	}
 	b = rawpack.AppendRaw(b, "config")
 	if m.Config != nil {
@@ -172,7 +181,7 @@ func (m *Manifest) Encode() []byte {
 	if !m.Timestamp.IsZero() {
 		b = appendTime(rawpack.AppendRaw(b, "timestamp"), m.Timestamp)
 	}
-	return rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion)
+	return append(rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion), m.Unknown...)
 }
 
 // An Archive is the record of an archive.
@@ -186,14 +195,14 @@ type Archive struct {
 	Comment  string    // what a person says of it
 	Tags     []string  // see CheckTag
 
-	Unknown map[string][]byte // keys of other programs, and their values in msgpack; kept as they were read
+	Unknown Unknown
 }
 
-// DecodeArchive reads an archive's record. Errors match repository.ErrIntegrity, or repository.ErrInvalid for an unknown
-// version.
+// DecodeArchive reads an archive's record. Errors match repository.ErrIntegrity, or repository.ErrNewer for a version to come.
 func DecodeArchive(data []byte) (*Archive, error) {
 	a := new(Archive)
 	var version int64
+	var unknown []byte
 	r := rawpack.NewReader(data)
 	r.Map(func(key string) {
 		switch key {
@@ -224,24 +233,20 @@ func DecodeArchive(data []byte) (*Archive, error) {
 		case "time":
 			a.Time = readTime(r)
 		default:
-			if a.Unknown == nil {
-				a.Unknown = make(map[string][]byte)
-			}
-			if value := r.Value(); len(a.Unknown) < maxUnknown {
-				a.Unknown[key] = bytes.Clone(value)
-			}
+			unknown = appendPair(unknown, key, r)
 		}
 	})
 	r.End()
-	if err := recordError("archive", r, version); err != nil {
+	if err := recordError("archive", data, r, version); err != nil {
 		return nil, err
 	}
+	a.Unknown = Unknown(unknown)
 	return a, nil
 }
 
 // Encode returns the archive's record.
 func (a *Archive) Encode() []byte {
-	n := 7 + len(a.Unknown)
+	n := 7 + a.Unknown.len()
 	if a.Comment != "" {
 		n++
 	}
@@ -265,11 +270,7 @@ func (a *Archive) Encode() []byte {
 	}
 	b = appendTime(rawpack.AppendRaw(b, "time"), a.Time)
 	b = rawpack.AppendRaw(rawpack.AppendRaw(b, "username"), a.Username)
-	b = rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion)
-	for _, key := range slices.Sorted(maps.Keys(a.Unknown)) {
-		b = append(rawpack.AppendRaw(b, key), a.Unknown[key]...)
-	}
-	return b
+	return append(rawpack.AppendInt(rawpack.AppendRaw(b, "version"), recordVersion), a.Unknown...)
 }
 
 // readTexts reads an array of texts.

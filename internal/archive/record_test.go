@@ -94,7 +94,7 @@ func TestItemOfTheNewerTypesAndWithUnknownKeysIsRead(t *testing.T) {
 	it, err := DecodeItem(b)
 	want := &Item{Path: strings.Repeat("p", 40), Mode: 0o100644, HasChunks: true, Chunks: []Chunk{{Size: 5, CSize: 6}}}
 	another, _ := msgp.AppendIntf(nil, map[string]any{"a": []any{1, nil}})
-	want.Unknown = map[string][]byte{"unknown": msgp.AppendFloat64(nil, 1), "another": another}
+	want.Unknown = Unknown(msgp.AppendFloat64([]byte("\xa7unknown"), 1)) + "\xa7another" + Unknown(another)
 	if diff := cmp.Diff(want, it); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
@@ -119,7 +119,7 @@ func TestTimesAreWrittenAsTheReferenceDoes(t *testing.T) {
 func TestManifestIsReadBack(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 	m := &Manifest{
-		Archives:  map[string]ArchiveRef{"b": {repository.ID{1}, at}, "a": {repository.ID{2}, at}},
+		Archives:  map[string]ArchiveRef{"b": {ID: repository.ID{1}, Time: at}, "a": {ID: repository.ID{2}, Time: at}},
 		Timestamp: at, Config: []byte("\x81\xa1k\x92\x01\x02"),
 	}
 	got, err := DecodeManifest(m.Encode())
@@ -127,7 +127,7 @@ func TestManifestIsReadBack(t *testing.T) {
 		t.Errorf("%v\n%s", err, diff)
 	}
 	delete(got.Archives, "a")
-	got.Archives["c"] = ArchiveRef{repository.ID{3}, at}
+	got.Archives["c"] = ArchiveRef{ID: repository.ID{3}, Time: at}
 	again, err := DecodeManifest(got.Encode())
 	if diff := cmp.Diff(got, again, cmpopts.IgnoreUnexported(Manifest{})); err != nil || diff != "" {
 		t.Errorf("changed: %v\n%s", err, diff)
@@ -188,8 +188,64 @@ func TestMalformedRecordsAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := DecodeManifest([]byte("\x81\xa7version\x02")); !errors.Is(err, repository.ErrInvalid) {
-		t.Errorf("version 2: %v", err)
+}
+
+// TestNewerRecordsAreNoDamage is about what a later version may write.
+func TestNewerRecordsAreNoDamage(t *testing.T) {
+	for name, data := range map[string]string{
+		"version 2":      "\x81\xa7version\x02",
+		"another form":   "\x82\xa8archives\x93\x01\x02\x03\xa7version\x02",
+		"other times":    "\x82\xa9timestamp\x07\xa7version\x05",
+		"a key behind":   "\x82\xa7version\x02\xa3zoo\xc0",
+		"cmdline a text": "\x82\xa7cmdline\xa1x\xa7version\x02",
+	} {
+		_, manifest := DecodeManifest([]byte(data))
+		_, record := DecodeArchive([]byte(data))
+		for _, err := range []error{manifest, record} {
+			if !errors.Is(err, repository.ErrNewer) || errors.Is(err, repository.ErrIntegrity) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if a := LooksNewer([]byte(data)); a != nil {
+			t.Errorf("%s: it looks like an archive", name)
+		}
+		if _, err := DecodeArchive([]byte(data[:len(data)-1])); !errors.Is(err, repository.ErrIntegrity) {
+			t.Errorf("%s, cut off: %v", name, err)
+		}
+	}
+	a := LooksNewer([]byte("\x84\xa5items\xc0\xa4name\xa1a\xa4time\xb32014-05-13T16:53:20\xa7version\x02"))
+	if a == nil || a.Name != "a" || a.Time.Year() != 2014 {
+		t.Errorf("found %+v", a)
+	}
+	const head = "\x83\xa4mode\x01\xa4path\xa1p"
+	for name, data := range map[string]string{
+		"a chunk of four parts": head + "\xa6chunks\x91\x94\xd9\x20" + strings.Repeat("i", 32) + "\x01\x02\x03",
+		"times of seconds":      head + "\xa5mtime\xcb\x00\x00\x00\x00\x00\x00\x00\x00",
+	} {
+		if _, err := DecodeItem([]byte(data)); !errors.Is(err, repository.ErrNewer) || errors.Is(err, repository.ErrIntegrity) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestUnknownKeysAreWrittenAgain reads and writes what has keys that are not known at each place.
+func TestUnknownKeysAreWrittenAgain(t *testing.T) {
+	ref := ArchiveRef{ID: repository.ID{1}, Time: time.Unix(7, 0).UTC(), Unknown: "\xa4tags\x91\xa1x"}
+	m := &Manifest{Archives: map[string]ArchiveRef{"a": ref}, Timestamp: time.Unix(9, 0).UTC(), Unknown: "\xa4zoom\x01\xa5zooms\xc0"}
+	again, err := DecodeManifest(m.Encode())
+	if err != nil || again.Unknown != m.Unknown || again.Archives["a"] != ref {
+		t.Errorf("%+v, %v", again, err)
+	}
+	a := &Archive{Name: "a", Time: time.Unix(7, 0).UTC(), Unknown: "\xa6hidden\xa2hi"}
+	if again, err := DecodeArchive(a.Encode()); err != nil || again.Unknown != a.Unknown {
+		t.Errorf("%+v, %v", again, err)
+	}
+	it := &Item{Path: "p", Mode: 1}
+	for i := range 300 {
+		it.Unknown += Unknown(msgp.AppendInt(msgp.AppendString(nil, fmt.Sprintf("key %d", i)), i))
+	}
+	if again, err := DecodeItem(AppendItem(nil, it)); err != nil || again.Unknown != it.Unknown {
+		t.Errorf("%+v, %v", again, err)
 	}
 }
 
@@ -319,7 +375,7 @@ func FuzzManifest(f *testing.F) {
 
 func FuzzArchive(f *testing.F) {
 	f.Add((&Archive{Name: "n", Items: []repository.ID{{1}}, Cmdline: []string{"x"}, Time: time.Unix(1, 0)}).Encode())
-	f.Add((&Archive{Comment: "c", Tags: []string{"t"}, Unknown: map[string][]byte{"u": {0xc0}}}).Encode())
+	f.Add((&Archive{Comment: "c", Tags: []string{"t"}, Unknown: "\xa1u\xc0"}).Encode())
 	f.Add([]byte("\x82\xa5items\xdd\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		a, err := DecodeArchive(data)

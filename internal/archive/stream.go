@@ -147,7 +147,7 @@ func (d *ItemDecoder) Feed(chunk []byte) {
 }
 
 // Next returns the next item, which the caller owns, or false when more data is needed. Errors match
-// repository.ErrIntegrity, tell the position in the part of the stream that was fed, and are final.
+// repository.ErrIntegrity, or repository.ErrNewer as those of DecodeItem do, tell the position in the part of the stream that was fed, and are final.
 func (d *ItemDecoder) Next() (*Item, bool, error) {
 	for d.err == nil {
 		it, ok, err := d.next()
@@ -202,7 +202,7 @@ func (d *ItemDecoder) next() (*Item, bool, error) {
 func isMap(lead byte) bool { return lead&0xf0 == 0x80 || lead == 0xde || lead == 0xdf }
 
 func (d *ItemDecoder) fail(err error) (*Item, bool, error) {
-	if !errors.Is(err, repository.ErrIntegrity) {
+	if !errors.Is(err, repository.ErrIntegrity) && !errors.Is(err, repository.ErrNewer) {
 		err = fmt.Errorf("%w: %w", err, repository.ErrIntegrity)
 	}
 	d.err = fmt.Errorf("item at byte %d of the stream: %w", d.pos, err)

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -69,11 +68,6 @@ type reader struct {
 	at       Progress
 }
 
-// isDamage reports whether an error says that something is not there or not sound. Any other may be over the next time.
-func isDamage(err error) bool {
-	return catalog.Lost(err) || errors.Is(err, repository.ErrInvalid)
-}
-
 func (r *reader) read(ctx context.Context, e catalog.Entry) error {
 	r.progress(r.at)
 	data, err := r.cat.Get(ctx, e.ID)
@@ -85,7 +79,7 @@ func (r *reader) read(ctx context.Context, e catalog.Entry) error {
 	u := r.chunks.NewUses()
 	switch {
 	case err == nil:
-	case !isDamage(err):
+	case !catalog.Lost(err):
 		return err
 	default:
 		record.CSize = 0
@@ -103,7 +97,7 @@ func (r *reader) read(ctx context.Context, e catalog.Entry) error {
 			r.at.Items += s.feed(data)
 			r.at.Bytes += int64(len(data))
 			r.progress(r.at)
-		case isDamage(err):
+		case catalog.Lost(err):
 			s.gap(id, fmt.Errorf("item chunk %d of %d: %w", i, len(a.Items), err))
 		default:
 			return err

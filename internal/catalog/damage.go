@@ -12,9 +12,10 @@ import (
 // ErrPatched says why a part of a file is lost for which a repair has put zeros into the archive.
 var ErrPatched = errors.New("a repair found it missing, and has put zeros in its place")
 
-// Lost reports whether an error is about one object alone, which is missing or damaged: others may still be read.
+// Lost reports whether an error is about one object alone, which is missing, damaged, or made by a newer garret: others may
+// still be read.
 func Lost(err error) bool {
-	return errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity)
+	return errors.Is(err, repository.ErrNotFound) || errors.Is(err, repository.ErrIntegrity) || errors.Is(err, repository.ErrNewer)
 }
 
 // CheckSize returns an error that matches [repository.ErrIntegrity] if the data of a chunk is not as long as an archive

@@ -38,6 +38,9 @@ With --repair, mend what is found, as far as it can be mended:
   - Objects with the wrong content are kept as garret.damaged.ID beside the segments.
   - Objects that nothing refers to are deleted.
 
+What a newer garret has made, and this one does not know, is no damage: it is told as an unknown archive or chunk, and a
+repair changes nothing about it, nor does it delete anything then that nothing refers to.
+
 Objects that nothing refers to are no finding where the repository is append-only: checkpoints leave some.
 
 All that will be done is told before, and done only if the answer is yes; where there is no terminal, only if
@@ -227,6 +230,8 @@ func (c *check) checkRest(ctx context.Context, lost map[repository.ID]bool) erro
 		if locked == nil && c.parts == nil {
 			c.tellSound()
 		}
+	case !damaged && c.archives != nil && c.archives.Unknown > 0 && !c.archives.Mends():
+		c.ui.Printf("garret: repository %q has parts that were made by a newer garret; take that one; nothing has been changed", c.loc)
 	case !c.repair && c.archives != nil && c.archives.Orphans > 0 && c.findings == 1:
 		c.ui.Printf(`Nothing is lost of repository %q; "garret check --repair" deletes what nothing refers to`, c.loc)
 	case !c.repair:

@@ -35,7 +35,7 @@ func (c *check) mend(ctx context.Context, damaged, readLater bool, run *fsck.Che
 			return err
 		}
 	}
-	if run == nil || c.archives.OK() {
+	if run == nil || !c.archives.Mends() {
 		return nil
 	}
 	if !damaged && c.archives.StoreDamaged {

@@ -40,7 +40,7 @@ func exitCodesTopic() *cobra.Command {
     1  done, with warnings: some files could not be read or restored, or changed while they were read, a check found
        something, or what was read is what is sound of a damaged repository
     2  an error: not done
-   10  the repository does not exist, or is none
+   10  the repository does not exist, or is none, or another program's, or was made by a newer garret
    11  the repository is locked by another process
    12  the passphrase is wrong, or the key file is missing
   130  interrupted`,
@@ -120,6 +120,8 @@ var kinds = []struct {
 	{errWarnings, exitWarning, ""},
 	{context.Canceled, exitInterrupted, ""},
 	{repository.ErrNotExist, exitNoRepository, `"garret init" makes one`},
+	{repository.ErrForeign, exitNoRepository, ""},
+	{repository.ErrNewer, exitNoRepository, "take that one; nothing has been changed"},
 	{repository.ErrInvalid, exitNoRepository, ""},
 	{repository.ErrLocked, exitLocked, "try again later, or wait with --lock-wait"},
 	{envelope.ErrWrongPassphrase, exitKey, ""},

@@ -236,7 +236,7 @@ func TestNothingIsLostOfEncryptedArchives(t *testing.T) {
 
 // TestBorgReadsWhatIsLeft lets Borg check and extract what is left after archives have been deleted and renamed.
 func TestBorgReadsWhatIsLeft(t *testing.T) {
-	borg := requireBorg(t)
+	borg := peer(t, "borg")
 	f := newForgetting(t, "none")
 	for range 25 {
 		f.step()

@@ -278,21 +278,8 @@ func addNothingNew(t *testing.T, dir, repo string) {
 	garret(t, "extract", "--target", filepath.Join(dir, "again"), repo+"::added", "input/text")
 }
 
-// requireBorg returns the path of Borg, or skips the test if there is none and none is required.
-func requireBorg(t *testing.T) string {
-	t.Helper()
-	borg, err := exec.LookPath("borg")
-	if err != nil {
-		if os.Getenv("GARRET_REQUIRE_BORG") == "1" {
-			t.Fatal("GARRET_REQUIRE_BORG is set, and there is no borg")
-		}
-		t.Skip("there is no borg to read it with")
-	}
-	return borg
-}
-
 func TestBorgReadsWhatGarretWrites(t *testing.T) {
-	borg := requireBorg(t)
+	borg := peer(t, "borg")
 	for _, encryption := range []string{"none", "keyfile"} {
 		t.Run(encryption, func(t *testing.T) {
 			dir := useTestEnv(t)

@@ -20,6 +20,19 @@ const MaxDataSize = 64 << 20
 // compressionLevel is what the reference has too. It is not part of the format.
 const compressionLevel = 6
 
+// maxCompression is the greatest first byte of what another compression than zlib may come to begin with, in an envelope that
+// is not authenticated: anything else there is damage. It is wire format.
+const maxCompression = 0x1f
+
+// isZlib reports whether data begins as a stream of zlib does.
+func isZlib(comp []byte) bool {
+	return comp[0]&0x0f == 8 && comp[0]>>4 <= 7 && (int(comp[0])<<8|int(comp[1]))%31 == 0
+}
+
+func newerCompression(comp []byte) error {
+	return fmt.Errorf("%w: the data is compressed in a way that is not known, %#02x", repository.ErrNewer, comp[0])
+}
+
 // A deflater is a compressor that appends to a slice.
 type deflater struct {
 	out []byte

@@ -51,6 +51,9 @@ const (
 	PlaintextType Type = 0x02
 )
 
+// MaxType is the greatest type that a later version may come to use. What is beyond is no type, but damage. It is wire format.
+const MaxType Type = 0x1f
+
 // typeNames are what the -e flag of init calls the types.
 var typeNames = [...]string{KeyfileType: "keyfile", PassphraseType: "passphrase", PlaintextType: "none"}
 
@@ -193,12 +196,16 @@ func sum(pool *sync.Pool, data []byte) (digest [sha256.Size]byte) {
 	return digest
 }
 
-// Detect returns the type of an envelope. The error matches repository.ErrIntegrity.
+// Detect returns the type of an envelope. The error matches repository.ErrIntegrity, or repository.ErrNewer for a type that is
+// not known yet.
 func Detect(env []byte) (Type, error) {
 	if len(env) == 0 {
 		return 0, fmt.Errorf("the envelope is empty: %w", repository.ErrIntegrity)
 	}
 	t := Type(env[0])
+	if int(t) >= len(typeNames) && t <= MaxType {
+		return 0, fmt.Errorf("%w: the envelope has the %v", repository.ErrNewer, t)
+	}
 	if int(t) >= len(typeNames) {
 		return 0, fmt.Errorf("the envelope has the %v: %w", t, repository.ErrIntegrity)
 	}
@@ -254,7 +261,8 @@ func (k *Key) Seal(dst, data []byte) ([]byte, error) {
 }
 
 // Open returns the data in an envelope, in a slice that the caller owns; env is not changed. The data must have the id,
-// unless that is nil, as for the manifest, whose id says nothing of its data. Every error matches repository.ErrIntegrity.
+// unless that is nil, as for the manifest, whose id says nothing of its data. Every error matches repository.ErrIntegrity, or
+// repository.ErrNewer where the type or the compression is one that is not known yet.
 func (k *Key) Open(id *repository.ID, env []byte) ([]byte, error) {
 	typ, err := Detect(env)
 	if err != nil {
@@ -266,8 +274,10 @@ func (k *Key) Open(id *repository.ID, env []byte) ([]byte, error) {
 	var data []byte
 	if typ.Encrypts() {
 		data, err = k.decrypt(env)
+	} else if comp := env[1:]; len(comp) > 1 && !isZlib(comp) && comp[0] <= maxCompression {
+		err = newerCompression(comp)
 	} else {
-		data, err = inflate(env[1:])
+		data, err = inflate(comp)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
@@ -294,6 +304,9 @@ func (k *Key) decrypt(env []byte) ([]byte, error) {
 	buf.Grow(len(env) - headerSize)
 	plain := buf.AvailableBuffer()[:len(env)-headerSize]
 	k.xor(plain, env[headerSize:], binary.BigEndian.Uint64(env[nonceAt:]))
+	if len(plain) > 1 && !isZlib(plain) { // who has the key has made it so
+		return nil, newerCompression(plain)
+	}
 	return inflate(plain)
 }
 

@@ -240,9 +240,57 @@ func TestTypesHaveNames(t *testing.T) {
 	if _, err := ParseType("rot13"); err == nil {
 		t.Error("rot13 is taken")
 	}
-	if _, err := Detect([]byte{3}); !errors.Is(err, repository.ErrIntegrity) {
-		t.Error(err)
+}
+
+// TestNewerEnvelopesAreNoDamage is about types and compressions that are not known yet.
+func TestNewerEnvelopesAreNoDamage(t *testing.T) {
+	isNewer := func(err error) bool {
+		return errors.Is(err, repository.ErrNewer) && !errors.Is(err, repository.ErrIntegrity)
 	}
+	isDamage := func(err error) bool {
+		return errors.Is(err, repository.ErrIntegrity) && !errors.Is(err, repository.ErrNewer)
+	}
+	for typ := range 256 {
+		_, err := Detect([]byte{byte(typ), 1, 2})
+		switch {
+		case typ <= int(PlaintextType) && err != nil, typ > int(PlaintextType) && typ <= int(MaxType) && !isNewer(err),
+			typ > int(MaxType) && !isDamage(err):
+			t.Errorf("type %#02x: %v", typ, err)
+		}
+	}
+	for _, k := range testKeys(t) {
+		if _, err := k.Open(&repository.ID{}, []byte{byte(MaxType), 1, 2, 3}); !isNewer(err) {
+			t.Errorf("%v: %v", k, err)
+		}
+		for _, comp := range []string{"\x00\x00as it is", "\x01\x00lz4", "\x03\x00\x28\xb5\x2f\xfd"} {
+			if _, err := k.Open(nil, sealCompressed(t, k, comp)); !isNewer(err) {
+				t.Errorf("%v, compressed as %q: %v", k, comp, err)
+			}
+		}
+		for _, comp := range []string{"", "\x78", "\x78\x9c", "\x78\x9c\x00\x00\xff"} {
+			if _, err := k.Open(nil, sealCompressed(t, k, comp)); !isDamage(err) {
+				t.Errorf("%v, compressed as %q: %v", k, comp, err)
+			}
+		}
+	}
+	if _, err := NewPlaintext().Open(nil, []byte("\x02garbage")); !isDamage(err) {
+		t.Errorf("garbage: %v", err)
+	}
+}
+
+// sealCompressed returns an envelope of what stands for compressed data.
+func sealCompressed(t *testing.T, k *Key, comp string) []byte {
+	t.Helper()
+	if !k.Type().Encrypts() {
+		return append([]byte{byte(k.Type())}, comp...)
+	}
+	env := make([]byte, headerSize, headerSize+len(comp))
+	env[0] = byte(k.Type())
+	env = append(env, comp...)
+	k.xor(env[headerSize:], env[headerSize:], 0)
+	mac := sum(&k.encMACs, env[nonceAt:])
+	copy(env[1:], mac[:])
+	return env
 }
 
 func FuzzOpen(f *testing.F) {
@@ -259,7 +307,7 @@ func FuzzOpen(f *testing.F) {
 		NonceEnd(env)
 		for _, k := range keys {
 			data, err := k.Open(nil, env)
-			if err != nil && !errors.Is(err, repository.ErrIntegrity) {
+			if err != nil && !errors.Is(err, repository.ErrIntegrity) && !errors.Is(err, repository.ErrNewer) {
 				t.Error(err)
 			}
 			if err == nil {

@@ -18,6 +18,8 @@
 //   - A size that differs from that of a chunk whose content is right is corrected.
 //   - An object whose content is wrong is set aside in a file beside the log, and forgotten.
 //   - Objects that nothing refers to are deleted, unless it is not sure that nothing does.
+//   - What a newer garret has made is no damage. It is told, and stays as it is: the object, the archives that need it to be
+//     known, and all objects that nothing refers to as far as this program can see.
 //
 // A check takes 33 bytes of memory for each object of the repository, 49 when it verifies their content, so 100 or 150 MB
 // for 3 million, of which the garbage collector may make twice as much; besides it a little for each chunk of the archives'
@@ -45,8 +47,11 @@ const (
 	LostManifest Kind = "lost manifest"
 	// LostArchive: an archive's record is missing or cannot be read.
 	LostArchive Kind = "lost archive"
-	// UnknownArchive: an archive's record has a version that is not known. It is left alone, and no object is deleted.
+	// UnknownArchive: an archive's record, or a part of its items, was made by a newer garret. It is no damage: a repair leaves
+	// the archive alone, and deletes no object that nothing refers to.
 	UnknownArchive Kind = "unknown archive"
+	// UnknownChunk: a part of a file was made by a newer garret. It is no damage, and left alone.
+	UnknownChunk Kind = "unknown chunk"
 	// NotAnArchive: what looks like an archive's record, and was found in search of them, is the content of a file.
 	NotAnArchive Kind = "not an archive"
 	// LostItems: a part of the stream of items is missing or cannot be read.
@@ -91,6 +96,8 @@ func (f Finding) String() string {
 			s += "can be healed: "
 		case WrongSize:
 			s += "have another size: "
+		case UnknownChunk:
+			s += "are not known: "
 		default:
 			s += "are lost: "
 		}
@@ -106,6 +113,7 @@ type Report struct {
 	Chunks   int64 // different ones of files, those that are there
 	Verified int64 // objects whose content was compared with their id
 	Findings int64
+	Unknown  int64 // those of them that are about what a newer garret has made: there is nothing to mend
 
 	Rebuilt      bool     // the manifest is lost
 	Found        []string // names of the archives found in its place
@@ -140,6 +148,15 @@ type Report struct {
 
 // OK reports whether nothing was found.
 func (r *Report) OK() bool { return r.Findings == 0 }
+
+// Mends reports whether a repair has anything to do.
+func (r *Report) Mends() bool {
+	rest := r.Findings - r.Unknown
+	if r.KeepsOrphans && r.Orphans > 0 {
+		rest--
+	}
+	return rest > 0
+}
 
 // A Position is how far a check has come that is done in parts. Objects and archives that are new or have moved since are
 // behind it.
@@ -292,6 +309,9 @@ func (c *Check) Run(ctx context.Context) (*Report, error) {
 // find reports a finding.
 func (c *Check) find(f Finding) {
 	c.report.Findings++
+	if f.Kind == UnknownArchive || f.Kind == UnknownChunk {
+		c.report.Unknown++
+	}
 	c.Report(f)
 }
 
@@ -324,14 +344,22 @@ func (c *Check) absent(id repository.ID) error {
 func (c *Check) note(id repository.ID, err error) error {
 	var wrong *contentError
 	switch {
+	case isNewer(err):
+		c.objects.mark(id, unknown)
 	case errors.As(err, &wrong):
 		c.objects.mark(id, damaged|wanted)
-	case err != nil && catalog.Lost(err):
+	case isLost(err):
 		c.objects.mark(id, gone)
 		c.report.StoreDamaged = true
 	}
 	return err
 }
+
+// isNewer reports whether an error says that something is not damaged, but made by a newer garret.
+func isNewer(err error) bool { return errors.Is(err, repository.ErrNewer) }
+
+// isLost reports whether an error is about one object alone, which is missing or damaged.
+func isLost(err error) bool { return err != nil && catalog.Lost(err) && !isNewer(err) }
 
 // contentError says that an object was read as it is stored, but is not what its id says. It matches ErrIntegrity.
 type contentError struct {
@@ -343,21 +371,24 @@ func (e *contentError) Error() string { return fmt.Sprintf("object %v: %v", e.id
 
 func (e *contentError) Unwrap() error { return e.err }
 
-// open fetches and opens an object, twice if it seems damaged: that may have happened on the way. It may be called
-// concurrently.
+// open fetches and opens an object, twice if it seems damaged: that may have happened on the way. An error of which isNewer
+// holds comes with the envelope. It may be called concurrently.
 func (c *Check) open(ctx context.Context, id repository.ID) (data, env []byte, err error) {
 	for range 2 {
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
 		}
 		if env, err = c.store.Get(ctx, id); err != nil {
-			if !catalog.Lost(err) {
+			if !isLost(err) {
 				return nil, nil, fmt.Errorf("read object %v: %w", id, err)
 			}
 			continue
 		}
 		if data, err = c.key.Open(&id, env); err == nil {
 			return data, env, nil
+		}
+		if isNewer(err) {
+			return nil, env, fmt.Errorf("object %v: %w", id, err)
 		}
 		err = &contentError{id, err}
 	}

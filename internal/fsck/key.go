@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"garret/internal/archive"
-	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/repository"
 )
@@ -33,7 +32,7 @@ func Samples(ctx context.Context, store Store) ([][]byte, error) {
 		}
 		env, err := store.Get(ctx, id)
 		if err != nil {
-			if catalog.Lost(err) {
+			if isLost(err) {
 				continue
 			}
 			return nil, fmt.Errorf("read object %v: %w", id, err)

@@ -21,6 +21,7 @@ const (
 	content                     // it is a chunk of a file
 	superseded                  // an archive refers to it that a repair writes anew
 	foreign                     // nothing refers to it, and the key does not open it
+	unknown                     // a newer garret has made it
 )
 
 func (m mark) has(all mark) bool { return m&all == all }
@@ -91,6 +92,12 @@ func (o *objects) mark(id repository.ID, m mark) {
 	if i := o.find(id); i >= 0 {
 		o.marks[i] |= m
 	}
+}
+
+// is reports whether an object is there and has all of some marks.
+func (o *objects) is(id repository.ID, all mark) bool {
+	i := o.find(id)
+	return i >= 0 && o.marks[i].has(all)
 }
 
 // count returns how many objects have all of some marks.

@@ -23,7 +23,7 @@ var ErrStoreDamaged = errors.New("the repository itself is damaged, and must be 
 
 // Repair does what the report of Run says, in one transaction, and returns the manifest that there is then. After an error
 // the transaction must be rolled back, and everything is as it was, unless it is the error of the commit itself. Where
-// nothing was found, it does nothing.
+// nothing was found that it can mend, it does nothing.
 //
 // The key must have its source of counters. The store must be as it was for Run.
 func (c *Check) Repair(ctx context.Context) (*archive.Manifest, error) {
@@ -33,7 +33,7 @@ func (c *Check) Repair(ctx context.Context) (*archive.Manifest, error) {
 	if !c.whole {
 		return nil, errors.New("a check that has not seen all there is is nothing to repair by")
 	}
-	if c.report.OK() && !c.heals { // else the manifest may remember what is lost no more
+	if !c.report.Mends() && !c.heals { // else the manifest may remember what is lost no more
 		return c.manifest, nil
 	}
 	archives := maps.Clone(c.manifest.Archives)
@@ -55,7 +55,9 @@ func (c *Check) Repair(ctx context.Context) (*archive.Manifest, error) {
 		if err != nil {
 			return nil, fmt.Errorf("write archive %q anew: %w", e.name, err)
 		}
-		archives[e.name] = archive.ArchiveRef{ID: id, Time: e.Time}
+		ref := e.ArchiveRef
+		ref.ID = id
+		archives[e.name] = ref
 		s.done.Add(1)
 	}
 	if len(c.salvaged) > 0 {
@@ -233,7 +235,12 @@ func (c *Check) add(ctx context.Context, data []byte) (archive.Chunk, error) {
 			c.added[chunk.ID] = chunk.CSize
 			return chunk, nil
 		}
-		if !catalog.Lost(err) {
+		if isNewer(err) { // it is the data, in another form
+			c.objects.marks[i] |= used
+			chunk.CSize = uint32(len(env))
+			return chunk, nil
+		}
+		if !isLost(err) {
 			return chunk, err
 		}
 	}
@@ -264,7 +271,7 @@ func (c *Check) deleteUnused(ctx context.Context) error {
 	for i, id := range c.objects.ids {
 		m := c.objects.marks[i]
 		switch {
-		case id == archive.ManifestID || m&(gone|foreign) != 0:
+		case id == archive.ManifestID || m&(gone|foreign|unknown) != 0:
 			continue
 		case c.heals && (m.has(damaged) || !m.has(superseded)):
 			continue

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"garret/internal/archive"
-	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/repository"
 )
@@ -107,10 +106,13 @@ func (c *Check) verify(ctx context.Context, search bool) error {
 		s.bytes.Add(int64(len(env)))
 		var wrong *contentError
 		switch {
+		case isNewer(err):
+			c.objects.marks[i] |= unknown
+			return nil
 		case errors.As(err, &wrong):
 			c.objects.marks[i] |= damaged
 			return nil
-		case err != nil && catalog.Lost(err):
+		case isLost(err):
 			c.objects.marks[i] |= gone
 			mu.Lock()
 			c.report.StoreDamaged = true
@@ -123,6 +125,11 @@ func (c *Check) verify(ctx context.Context, search bool) error {
 		var a *archive.Archive
 		if search && archive.LooksLikeArchive(data) {
 			a, _ = archive.DecodeArchive(data)
+		}
+		if search && a == nil {
+			if a = archive.LooksNewer(data); a != nil {
+				c.objects.marks[i] |= unknown
+			}
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -199,7 +206,9 @@ func (c *Check) orphans(ctx context.Context) error {
 		case err == nil:
 			count.Add(1)
 			bytes.Add(int64(len(env)))
-		case catalog.Lost(err):
+		case isNewer(err):
+			c.objects.marks[i] |= unknown
+		case isLost(err):
 			c.objects.marks[i] |= foreign
 			others.Add(1)
 		default:
@@ -215,17 +224,41 @@ func (c *Check) orphans(ctx context.Context) error {
 	if c.report.Rebuilt && len(c.manifest.Archives) == 0 {
 		c.report.KeepsOrphans = true // the archives themselves must be among them
 	}
+	c.keepWithUnknown()
 	if c.report.Orphans > 0 {
-		noun := "objects"
-		if c.report.Orphans == 1 {
-			noun = "object"
-		}
 		c.find(Finding{
 			Kind: Orphans,
-			Err:  fmt.Errorf("nothing refers to %d %s with %d bytes", c.report.Orphans, noun, c.report.OrphanBytes),
+			Err:  fmt.Errorf("nothing refers to %s with %d bytes", countObjects(c.report.Orphans), c.report.OrphanBytes),
 		})
 	}
 	return nil
+}
+
+// keepWithUnknown has all objects kept where a newer garret has been at work: what it has made may refer to them.
+func (c *Check) keepWithUnknown() {
+	n, others := c.objects.count(unknown), int64(0)
+	if n == 0 {
+		return
+	}
+	c.report.KeepsOrphans = true
+	for i := range c.objects.ids {
+		if c.objects.marks[i].has(unknown) && c.objects.isOrphan(i) {
+			others++
+		}
+	}
+	if others > 0 && c.report.Unknown == 0 {
+		c.find(Finding{
+			Kind: UnknownArchive,
+			Err:  fmt.Errorf("nothing that is known refers to %s: %w", countObjects(others), repository.ErrNewer),
+		})
+	}
+}
+
+func countObjects(n int64) string {
+	if n == 1 {
+		return "1 object"
+	}
+	return fmt.Sprintf("%d objects", n)
 }
 
 // A candidate is an object that was found to be an archive's record.

@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"garret/internal/archive"
-	"garret/internal/catalog"
 	"garret/internal/envelope"
 	"garret/internal/fsmeta"
 	"garret/repository"
@@ -36,7 +35,7 @@ func (c *Check) readManifest(ctx context.Context) error {
 	for range 2 { // damage may have happened on the way
 		env, err := c.store.Get(ctx, id)
 		switch {
-		case err != nil && catalog.Lost(err):
+		case isLost(err):
 			c.report.StoreDamaged = true
 			return lost(err)
 		case err != nil:
@@ -46,6 +45,9 @@ func (c *Check) readManifest(ctx context.Context) error {
 		if data, err = c.key.Open(nil, env); err == nil {
 			break
 		}
+		if isNewer(err) {
+			return fmt.Errorf("read the manifest: %w", err)
+		}
 	}
 	c.report.NonceEnd = envelope.NonceEnd(c.env)
 	if data == nil {
@@ -53,7 +55,7 @@ func (c *Check) readManifest(ctx context.Context) error {
 	}
 	m, err := archive.DecodeManifest(data)
 	switch {
-	case errors.Is(err, repository.ErrInvalid):
+	case isNewer(err):
 		return err
 	case err != nil:
 		return lost(err)
@@ -118,12 +120,12 @@ func (c *Check) archive(ctx context.Context, e entry) error {
 		}
 	}
 	switch {
-	case errors.Is(err, repository.ErrInvalid):
+	case isNewer(err):
 		c.objects.mark(e.ID, used)
 		c.report.KeepsOrphans = true
 		c.find(Finding{Kind: UnknownArchive, Archive: e.name, Object: &e.ID, Err: err})
 		return nil
-	case err != nil && catalog.Lost(err):
+	case isLost(err):
 		c.report.Dropped = append(c.report.Dropped, e.name)
 		c.find(Finding{Kind: LostArchive, Archive: e.name, Object: &e.ID, Err: fmt.Errorf("its record is lost: %w", err)})
 		return nil
@@ -146,6 +148,10 @@ func (c *Check) archive(ctx context.Context, e entry) error {
 		}
 	}
 	state := used
+	if w.unknown {
+		w.dirty = false
+		c.report.KeepsOrphans = true
+	}
 	if w.dirty {
 		state = superseded
 		c.rewrite[e.name] = true
@@ -200,7 +206,7 @@ func (c *Check) items(ctx context.Context, ids []repository.ID, s stream) error 
 		}
 		data, err := ahead.read(ctx, id)
 		if err != nil {
-			if !catalog.Lost(err) {
+			if !isLost(err) && !isNewer(err) {
 				return err
 			}
 			s.gap(&id, err)
@@ -317,15 +323,24 @@ func (r *readAhead) read(ctx context.Context, id repository.ID) ([]byte, error) 
 type walk struct {
 	*Check
 	name  string
-	dirty bool            // it is to be written anew
-	gaps  bool            // items are lost
-	hit   map[string]bool // files of which something is lost
-	found *Finding        // not reported yet, as the next chunk may be lost too
-	more  int             // chunks beyond the first that it is about
+	dirty bool // it is to be written anew
+	// unknown says that a newer garret has made some of its items, so that it cannot be written anew.
+	unknown bool
+	gaps    bool            // items are lost
+	hit     map[string]bool // files of which something is lost
+	found   *Finding        // not reported yet, as the next chunk may be lost too
+	more    int             // chunks beyond the first that it is about
 }
 
-// gap reports that items are lost.
+// gap reports that items are lost, or not known.
 func (w *walk) gap(id *repository.ID, err error) {
+	if isNewer(err) {
+		if !w.unknown {
+			w.find(Finding{Kind: UnknownArchive, Archive: w.name, Object: id, Err: fmt.Errorf("some of its items are not known: %w", err)})
+		}
+		w.unknown = true
+		return
+	}
 	w.gaps = true
 	w.report.Gaps++
 	w.find(Finding{Kind: LostItems, Archive: w.name, Object: id, Err: fmt.Errorf("some of its items are lost: %w", err)})
@@ -341,10 +356,14 @@ func (w *walk) item(ctx context.Context, it *archive.Item) (bool, error) {
 		})
 		return false, nil
 	}
-	var lost, healed, resized, patched bool
+	var lost, healed, resized, patched, strange bool
 	err := settle(ctx, w.objects, it, func(v verdict) error {
 		if v.fate != fateLost {
 			w.objects.mark(v.use.ID, used|content)
+		}
+		if w.objects.is(v.use.ID, unknown) {
+			strange = true
+			w.piece(it, v, UnknownChunk, fmt.Errorf("chunk %v: %w", v.use.ID, repository.ErrNewer))
 		}
 		switch v.fate {
 		case fateLost:
@@ -384,7 +403,7 @@ func (w *walk) item(ctx context.Context, it *archive.Item) (bool, error) {
 		w.report.Wounded++
 	}
 	w.dirty = w.dirty || healed || (lost || resized) && !w.heals
-	return !lost && !healed && !resized && !patched, err
+	return !lost && !healed && !resized && !patched && !strange, err
 }
 
 // isLink reports whether an item is another name of an item before.

@@ -107,7 +107,8 @@ func rewrite(ctx context.Context, cat *catalog.Catalog, name string, edit func(*
 	if r.env, err = cat.Key.Seal(nil, record); err != nil {
 		return r, fmt.Errorf("seal the record of archive %q: %w", a.Name, err)
 	}
-	r.name, r.new = a.Name, archive.ArchiveRef{ID: cat.Key.ID(record), Time: r.old.Time}
+	r.name, r.new = a.Name, r.old
+	r.new.ID = cat.Key.ID(record)
 	r.chunk = archive.Chunk{ID: r.new.ID, Size: uint32(len(record)), CSize: uint32(len(r.env))}
 	return r, nil
 }

@@ -40,6 +40,8 @@ var errorNames = []struct {
 	{"CheckNeeded", repository.ErrCheckNeeded},
 	{"ObjectNotFound", repository.ErrNotFound},
 	{"IntegrityError", repository.ErrIntegrity},
+	{"ForeignRepository", repository.ErrForeign},
+	{"NewerGarret", repository.ErrNewer},
 	{"InvalidRepository", repository.ErrInvalid},
 	{"PathNotAllowed", ErrPathNotAllowed},
 	{"AppendOnly", repository.ErrAppendOnly}, // by its config
@@ -73,6 +75,8 @@ func appendError(b []byte, v int, id uint64, err error, path string, object *rep
 		return rawpack.AppendRaw(beginFailure(b, id, name, 1), err.Error())
 	}
 	switch name {
+	case "ForeignRepository", "NewerGarret": // Attic has no names for these
+		name = "InvalidRepository"
 	case "ObjectNotFound":
 		if object != nil {
 			b = beginFailure(b, id, name, 2)

@@ -1,6 +1,8 @@
 package segment
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -86,10 +88,10 @@ func (s *Scanner) Scan() bool {
 
 func (s *Scanner) magic() error {
 	b, err := s.w.at(0, MagicSize)
-	if err == nil && string(b) != Magic {
-		err = fmt.Errorf("%w: it does not begin with %q", ErrDamaged, Magic)
+	if err != nil {
+		return err
 	}
-	return err
+	return CheckMagic(b)
 }
 
 // read parses and verifies the entry at off.
@@ -100,6 +102,9 @@ func (s *Scanner) read(off int64) error {
 	}
 	e, err := ParseHeader(b)
 	if err != nil {
+		if newer := s.newer(b, off); newer != nil {
+			err = newer
+		}
 		return fmt.Errorf("%w (at byte %d)", err, off)
 	}
 	if int64(e.Size) > s.w.size-off {
@@ -119,6 +124,38 @@ func (s *Scanner) read(off int64) error {
 	return nil
 }
 
+// newer returns an error if the entry at off, of which b is the header that is not known, is not one that was damaged: its
+// checksum is right. The error matches ErrNewer, or is one of reading.
+func (s *Scanner) newer(b []byte, off int64) error {
+	if len(b) < HeaderSize {
+		return nil
+	}
+	size, tag := int64(binary.LittleEndian.Uint32(b[4:])), Tag(b[8])
+	if size < HeaderSize || size > min(MaxEntrySize, s.w.size-off) {
+		return nil
+	}
+	b, err := s.w.at(off, int(size))
+	switch {
+	case errors.Is(err, ErrDamaged):
+		return nil
+	case err != nil:
+		return err
+	case VerifyChecksum(b):
+		return fmt.Errorf("%w: an entry with %v and %d bytes", ErrNewer, tag, size)
+	}
+	return nil
+}
+
+// Newer is newer for one who has read the header of the entry at off in other ways, and found it unknown.
+func Newer(r io.ReaderAt, size, off int64) error {
+	s := NewScanner(r, size)
+	b, err := s.w.at(off, KeyedSize)
+	if err != nil {
+		return nil // it is told where it is read
+	}
+	return s.newer(b, off)
+}
+
 // Entry returns the entry that Scan advanced to.
 func (s *Scanner) Entry() Entry { return s.entry }
 
@@ -129,7 +166,7 @@ func (s *Scanner) Value() []byte { return s.value }
 func (s *Scanner) Offset() int64 { return max(s.next, 0) }
 
 // Err returns the error that ended the scan: nil at the end of the segment, an error that matches ErrDamaged where the
-// content is not as it must be, else what reading failed with.
+// content is not as it must be, ErrNewer or ErrForeign where it is sound and not known, else what reading failed with.
 func (s *Scanner) Err() error { return s.err }
 
 // A Range is a part of a segment, in bytes.
@@ -147,7 +184,7 @@ type Range struct{ Offset, Length int64 }
 // The work is bounded: a content made to look like many overlapping entries ends the search early, at the next known
 // offset.
 //
-// An error is one of reading; damage is no error.
+// An error is one of reading, or matches ErrNewer or ErrForeign; damage is no error.
 func Salvage(r io.ReaderAt, size int64, known []int64, keep func(e Entry, raw []byte) error) ([]Range, error) {
 	s := NewScanner(r, size)
 	var bad []Range

@@ -71,8 +71,30 @@ var CommitEntry = func() (e [HeaderSize]byte) {
 	return e
 }()
 
-// ErrDamaged is matched by every error about an entry or a segment that is not as the format demands.
-var ErrDamaged = errors.New("segment is damaged")
+var (
+	// ErrDamaged is matched by every error about an entry or a segment that is not as the format demands.
+	ErrDamaged = errors.New("segment is damaged")
+	// ErrNewer is matched by every error about an entry whose checksum is right and whose tag is not known: a later version
+	// of this program has written it.
+	ErrNewer = errors.New("made by a newer garret")
+	// ErrForeign is matched by every error about a segment that begins as those of another program do.
+	ErrForeign = errors.New("made by another program")
+)
+
+// BorgMagic is what segments of Borg's repositories, of version 1, begin with. The entries behind it are not all the same.
+const BorgMagic = "BORG_SEG"
+
+// CheckMagic returns an error if a segment, of which b are the first MagicSize bytes or all there are, does not begin as it
+// must. It matches ErrForeign if it begins as another program's, else ErrDamaged.
+func CheckMagic(b []byte) error {
+	switch string(b) {
+	case Magic:
+		return nil
+	case BorgMagic:
+		return fmt.Errorf("%w: it is a segment of Borg's", ErrForeign)
+	}
+	return fmt.Errorf("%w: it does not begin with %q", ErrDamaged, Magic)
+}
 
 // An Entry is one record of a segment. Its value, if it has one, is not part of it.
 type Entry struct {

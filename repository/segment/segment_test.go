@@ -2,9 +2,12 @@ package segment
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -251,5 +254,54 @@ func BenchmarkScan(b *testing.B) {
 		if s.Err() != nil {
 			b.Fatal(s.Err())
 		}
+	}
+}
+
+// TestNewerEntriesAreNoDamage is about entries that a later version has written.
+func TestNewerEntriesAreNoDamage(t *testing.T) {
+	entry := func(tag byte, size int) []byte {
+		b := binary.LittleEndian.AppendUint32(make([]byte, 4), uint32(size))
+		b = append(b, tag)
+		for len(b) < size {
+			b = append(b, byte(len(b)))
+		}
+		binary.LittleEndian.PutUint32(b, crc32.ChecksumIEEE(b[4:]))
+		return b
+	}
+	flipped := entry(3, 100)
+	flipped[50] ^= 1
+	put := PutHeader(ID{1}, nil)
+	for name, c := range map[string]struct {
+		entry []byte
+		want  error
+	}{
+		"tag 3":               {entry(3, 100), ErrNewer},
+		"tag 255":             {entry(255, HeaderSize), ErrNewer},
+		"a longer COMMIT":     {entry(byte(Commit), 20), ErrNewer},
+		"a longer DELETE":     {entry(byte(Delete), 100), ErrNewer},
+		"too short":           {entry(3, HeaderSize)[:8], ErrDamaged},
+		"a wrong checksum":    {flipped, ErrDamaged},
+		"cut off":             {entry(3, 100)[:99], ErrDamaged},
+		"zeros":               {make([]byte, 100), ErrDamaged},
+		"longer than allowed": {binary.LittleEndian.AppendUint32(make([]byte, 4), MaxEntrySize+1), ErrDamaged},
+	} {
+		seg := append(append([]byte(Magic), put[:]...), c.entry...)
+		s := NewScanner(bytes.NewReader(seg), int64(len(seg)))
+		n := 0
+		for s.Scan() {
+			n++
+		}
+		if n != 1 || !errors.Is(s.Err(), c.want) || errors.Is(s.Err(), ErrDamaged) && errors.Is(s.Err(), ErrNewer) {
+			t.Errorf("%s: %d entries, %v, want %v", name, n, s.Err(), c.want)
+		}
+		_, err := Salvage(bytes.NewReader(seg), int64(len(seg)), nil, func(Entry, []byte) error { return nil })
+		if isNewer := c.want == ErrNewer; isNewer != errors.Is(err, ErrNewer) || !isNewer && err != nil {
+			t.Errorf("%s: salvage: %v", name, err)
+		}
+	}
+	foreign := BorgMagic + string(CommitEntry[:])
+	s := NewScanner(strings.NewReader(foreign), int64(len(foreign)))
+	if s.Scan() || !errors.Is(s.Err(), ErrForeign) || errors.Is(s.Err(), ErrDamaged) {
+		t.Errorf("a segment of Borg's: %v", s.Err())
 	}
 }
