@@ -122,6 +122,9 @@ func TestWrongPatternsAreRefused(t *testing.T) {
 		"[z-a]":                       `has the range "z-a", which is empty`,
 		"re:(":                        "is no regular expression: error parsing regexp: missing closing )",
 		strings.Repeat("x", MaxLen+1): "is longer than 64 KiB",
+		"- /home/ann/.cache":          "begins with a sign of other programs",
+		"+ *.go":                      "begins with a sign of other programs",
+		"!*.go":                       "begins with a sign of other programs",
 	} {
 		err := new(Rules).Exclude(pattern, "--exclude")
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "--exclude: the pattern ") {
