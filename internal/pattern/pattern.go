@@ -39,6 +39,8 @@ const MaxLen = 64 << 10
 var (
 	// ErrEmpty is the error about an empty pattern: most likely a variable that is not set, and to Attic everything.
 	ErrEmpty = errors.New("is empty")
+	// ErrZeroByte is the error about a pattern with a zero byte, which no path has.
+	ErrZeroByte = errors.New("has a zero byte in it, and no path has one: is the file UTF-16?")
 	// ErrSign is the error about a pattern that begins as a line of other programs does that includes or excludes: here it would
 	// match nothing, and whoever wrote it would not know.
 	ErrSign = errors.New(`begins with a sign of other programs, which means nothing here: give what is left out, without a sign, and put "fm:" before a name that begins so`)
@@ -87,6 +89,8 @@ func Parse(text string) (*Pattern, error) {
 		return nil, ErrEmpty
 	case len(rest) > MaxLen:
 		return nil, ErrTooLong
+	case strings.Contains(rest, "\x00"):
+		return nil, ErrZeroByte
 	}
 	var err error
 	switch p.style {
