@@ -442,30 +442,48 @@ func TestItemOfManyChunksIsReadAtOnce(t *testing.T) {
 
 func TestAfterGarbageTheItemsGoOn(t *testing.T) {
 	item := func(path string) []byte { return AppendItem(nil, &Item{Path: path, Mode: 0o100644}) }
-	stream := slices.Concat(item("a"), item("b"), []byte("\x05garbage\xff\x00"), item("c"), item("d"))
+	for _, garbage := range []string{
+		"\x05garbage\xff\x00", "\x87\xdb\x1f\xff\xff\xff", "\x87\xa3gid\xdb\x1f\xff\xff\xff", "\x05\x87\xa3gid\x01\xdb\x00\xff\xff\xff",
+		"\x87\xa3gid\x01\xdd\x00\xff\xff\xff", "\x8a", "\xdf\x00\x00\xff\xff",
+	} {
+		itemsGoOnAfter(t, slices.Concat(item("a"), item("b"), []byte(garbage), item("c"), item("d")))
+	}
+}
+
+// itemsGoOnAfter reads a stream with garbage between the items b and c.
+func itemsGoOnAfter(t *testing.T, stream []byte) {
+	t.Helper()
 	for size := 1; size <= len(stream); size++ {
 		var dec ItemDecoder
 		var got []string
 		failures := 0
-		for data := stream; len(data) > 0; data = data[min(size, len(data)):] {
-			dec.Feed(data[:min(size, len(data))])
+		drain := func() {
 			for {
 				it, ok, err := dec.Next()
-				if err != nil {
+				switch {
+				case err != nil:
 					if failures++; dec.InSync() {
 						t.Fatal("in sync after an error")
 					}
 					dec.Recover()
-					continue
+				case !ok:
+					return
+				default:
+					got = append(got, it.Path)
 				}
-				if !ok {
-					break
-				}
-				got = append(got, it.Path)
 			}
 		}
-		if err := dec.Close(); err != nil || failures != 1 || !slices.Equal(got, []string{"a", "b", "c", "d"}) || dec.Buffered() > 0 {
-			t.Fatalf("in pieces of %d: %q, %d failures, %v, %d bytes left", size, got, failures, err, dec.Buffered())
+		for data := stream; len(data) > 0; data = data[min(size, len(data)):] {
+			dec.Feed(data[:min(size, len(data))])
+			drain()
+		}
+		if err := dec.Close(); err != nil {
+			failures++
+			dec.Recover()
+		}
+		drain()
+		if failures != 1 || !slices.Equal(got, []string{"a", "b", "c", "d"}) || dec.Buffered() > 0 {
+			t.Fatalf("%q in pieces of %d: %q, %d failures, %d bytes left", stream, size, got, failures, dec.Buffered())
 		}
 	}
 }

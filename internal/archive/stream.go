@@ -24,8 +24,10 @@ type ItemDecoder struct {
 	pos     int64 // the same in the stream
 	item    int64 // in the stream: where the item began that was returned last
 	scan    rawpack.Scanner
-	scanned int  // how far scan has come in the item
-	lost    bool // a part of the stream is missing before start, where perhaps no item begins
+	scanned int   // how far scan has come in the item
+	lost    bool  // a part of the stream is missing before start, where perhaps no item begins
+	ended   bool  // nothing follows
+	vain    int64 // how many bytes were scanned for what only looked like items
 	err     error
 }
 
@@ -158,13 +160,19 @@ func (d *ItemDecoder) Next() (*Item, bool, error) {
 		if !d.lost {
 			return d.fail(err)
 		}
-		// It only looked like an item. A long one is not gone through again from every byte of it, lest that takes forever.
-		n := max(1, d.scanned/8)
+		// It only looked like an item. What looks like many long ones is not gone through from every byte, lest that takes forever.
+		n := 1
+		if d.vain += int64(d.scanned); d.vain > patience {
+			n = max(1, d.scanned/8)
+		}
 		d.start, d.pos = d.start+n, d.pos+int64(n)
 		d.scan, d.scanned = rawpack.Scanner{}, 0
 	}
 	return nil, false, d.err
 }
+
+// patience is how many bytes are scanned in vain before something may be missed.
+const patience = 1 << 29
 
 // Offset returns where the item that Next returned last begins, in bytes of all that was fed.
 func (d *ItemDecoder) Offset() int64 { return d.item }
@@ -183,6 +191,9 @@ func (d *ItemDecoder) next() (*Item, bool, error) {
 	}
 	d.scanned += n
 	if !done {
+		if d.ended {
+			return nil, false, errEndsInside
+		}
 		if need := uint64(d.scanned) + d.scan.Pending(); need > MaxItemSize {
 			return nil, false, fmt.Errorf("an item has at least %d bytes", need)
 		}
@@ -213,11 +224,15 @@ func (d *ItemDecoder) fail(err error) (*Item, bool, error) {
 // be lost, when the rest alone does not tell how the stream goes on.
 func (d *ItemDecoder) Rest() (rest []byte, ok bool) { return d.buf[d.start:], !d.lost && d.err == nil }
 
-// Close returns an error that matches repository.ErrIntegrity if the stream ended inside an item, or the error that Next
-// returned.
+var errEndsInside = errors.New("the stream ends inside it")
+
+// Close says that nothing follows. It returns an error that matches repository.ErrIntegrity if the stream ended inside an
+// item, or the error that Next returned. What seemed to be an item that is longer than the stream may have been garbage:
+// after Recover, and also if there is no error because a part of the stream is missing, Next returns the items behind it.
 func (d *ItemDecoder) Close() error {
+	d.ended = true
 	if d.err == nil && d.start < len(d.buf) && !d.lost {
-		d.fail(errors.New("the stream ends inside it"))
+		d.fail(errEndsInside)
 	}
 	return d.err
 }

@@ -26,7 +26,8 @@ const maxListed = 64 << 10
 type PathList func(ctx context.Context) iter.Seq2[string, error]
 
 // Lines returns the paths in a list, one a line, or each with a zero byte after it. Of a line a carriage return at its end
-// is no part; a path with one, or with a line feed, needs the zero bytes. Empty paths say nothing.
+// is no part, nor is a byte order mark at the beginning of the list; a path with one, or with a line feed, needs the zero
+// bytes. Empty paths say nothing.
 //
 // The list is read as it comes. An error ends it, as the end of the context does.
 func Lines(list io.Reader, null bool) PathList {
@@ -55,6 +56,9 @@ func lines(ctx context.Context, list io.Reader, null bool, yield func(string, er
 		path := strings.TrimSuffix(string(line), string(end))
 		if !null {
 			path = strings.TrimSuffix(path, "\r")
+			if n == 1 {
+				path = strings.TrimPrefix(path, "\ufeff")
+			}
 			if strings.ContainsRune(path, 0) {
 				yield("", fmt.Errorf("path %d of the list %w", n, ErrZeroByte))
 				return

@@ -223,6 +223,21 @@ const readAhead = 8
 func (c *Catalog) Items(ctx context.Context, a *archive.Archive) iter.Seq2[*archive.Item, error] {
 	return func(yield func(*archive.Item, error) bool) {
 		var dec archive.ItemDecoder
+		damaged := func(err error) bool {
+			dec.Recover()
+			return yield(nil, fmt.Errorf("read the items of archive %q: %w", a.Name, err))
+		}
+		whole := func() bool { // yields the items that have been fed as a whole
+			for {
+				it, ok, err := dec.Next()
+				switch {
+				case err != nil && !damaged(err), err == nil && ok && !yield(it, nil):
+					return false
+				case err == nil && !ok:
+					return true
+				}
+			}
+		}
 		i := 0
 		for data, err := range c.Read(ctx, len(a.Items), func(i int) repository.ID { return a.Items[i] }, readAhead) {
 			i++
@@ -234,24 +249,14 @@ func (c *Catalog) Items(ctx context.Context, a *archive.Archive) iter.Seq2[*arch
 				dec.Skip()
 				continue
 			}
-			dec.Feed(data)
-			for {
-				it, ok, err := dec.Next()
-				if err != nil {
-					yield(nil, fmt.Errorf("read the items of archive %q: %w", a.Name, err))
-					return
-				}
-				if !ok {
-					break
-				}
-				if !yield(it, nil) {
-					return
-				}
+			if dec.Feed(data); !whole() {
+				return
 			}
 		}
-		if err := dec.Close(); err != nil {
-			yield(nil, fmt.Errorf("read the items of archive %q: %w", a.Name, err))
+		if err := dec.Close(); err != nil && !damaged(err) {
+			return
 		}
+		whole()
 	}
 }
 

@@ -153,7 +153,7 @@ func TestObjectsAreReadAheadInOrder(t *testing.T) {
 	}
 }
 
-func TestDamagedItemStreamsEndInAnError(t *testing.T) {
+func TestDamagedItemStreamsAreToldOf(t *testing.T) {
 	c, store := newCatalog(t)
 	put := func(data []byte) repository.ID {
 		env, err := c.Key.Seal(nil, data)
@@ -166,19 +166,23 @@ func TestDamagedItemStreamsEndInAnError(t *testing.T) {
 	}
 	one := archive.AppendItem(nil, &archive.Item{Path: "a", Mode: 0o040755})
 	for name, a := range map[string]*archive.Archive{
-		"missing": {Items: []repository.ID{put(one), {1}}},
-		"cut off": {Items: []repository.ID{put(one), put(one[:len(one)-1])}},
-		"garbage": {Items: []repository.ID{put(one), put([]byte("garbage"))}},
+		"missing":                {Items: []repository.ID{put(one), {1}}},
+		"cut off":                {Items: []repository.ID{put(one), put(one[:len(one)-1])}},
+		"garbage":                {Items: []repository.ID{put(one), put([]byte("garbage"))}},
+		"garbage before":         {Items: []repository.ID{put([]byte("garbage")), put(one)}},
+		"what seems long before": {Items: []repository.ID{put([]byte("\x87\xa3gid\xdb\x1f\xff\xff\xff")), put(one)}},
 	} {
 		var items int
-		var last error
+		var failed error
 		for _, err := range c.Items(t.Context(), a) {
-			if last = err; err == nil {
+			if err == nil {
 				items++
+			} else {
+				failed = err
 			}
 		}
-		if items != 1 || last == nil {
-			t.Errorf("%s: %d items, %v", name, items, last)
+		if items != 1 || failed == nil {
+			t.Errorf("%s: %d items, %v", name, items, failed)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func (a *app) runBackup(cmd *cobra.Command, given string, e *excludes) error {
 	if !info.IsDir() {
 		o.Dir, o.Paths, o.Given = filepath.Dir(path), []string{name}, filepath.Dir(given)
 	}
-	if err := e.set(a, &o.Selection); err != nil {
+	if err := e.set(cmd.Context(), a, &o.Selection); err != nil {
 		return err
 	}
 	s, err := a.openDefault(cmd)

@@ -46,8 +46,8 @@ input would be. There is an archive only if it ends with exit code 0. It is told
 
 The paths in the list of --files-from are stored as they are there: nothing in them is special, and a folder is stored
 without what is in it, so that what "find" has found can be stored and nothing else. Patterns of --exclude leave out
-paths of the list. A carriage return at the end of a line is not part of the path; names that have one, or a line feed,
-need --null.
+paths of the list. A carriage return at the end of a line, or a byte order mark before the first, is not part of a path;
+names that have one, or a line feed, need --null.
 
 In the name of the archive these are replaced: {hostname}, {user}, {pid}, {now} and {utcnow}, which is the time as
 2006-01-02T15:04:05, and {now:FORMAT} and {utcnow:FORMAT} with a format of strftime. {{ and }} stand for braces.

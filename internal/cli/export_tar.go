@@ -68,7 +68,7 @@ With --json, an object:
 			if err != nil {
 				return err
 			}
-			rules, err := excludeRules(a.stdin, "--exclude", o.patterns, o.files)
+			rules, err := excludeRules(cmd.Context(), a.stdin, "--exclude", o.patterns, o.files)
 			if err != nil {
 				return err
 			}
@@ -149,7 +149,7 @@ func (a *app) exportTar(
 	if file == "-" {
 		done, err = write(a.stdout)
 	} else {
-		err = writeOutput(file, o.force, func(w io.Writer) error {
+		err = writeOutput(ctx, file, o.force, func(w io.Writer) error {
 			done, err = write(w)
 			return err
 		})

@@ -96,7 +96,7 @@ func (a *app) extract(cmd *cobra.Command, args []string, x *extraction) (err err
 	if err := x.check(cmd, a); err != nil {
 		return err
 	}
-	rules, err := excludeRules(a.stdin, "--exclude", x.patterns, x.files)
+	rules, err := excludeRules(cmd.Context(), a.stdin, "--exclude", x.patterns, x.files)
 	if err != nil {
 		return err
 	}

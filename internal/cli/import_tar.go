@@ -57,7 +57,7 @@ With --stats, the sizes of the archive are printed, and those of all archives. W
 					return &usageError{"a tar does not come from a terminal; name a file, or lead one into the input"}
 				}
 			} else {
-				f, err := os.Open(args[1])
+				f, err := openFile(cmd.Context(), args[1], os.O_RDONLY)
 				if err != nil {
 					return err
 				}
@@ -110,20 +110,4 @@ func (a *app) importTar(ctx context.Context, s *session, o backup.Options, in io
 	made(done)
 	a.heal(ctx, s)
 	return done, nil
-}
-
-// interruptible returns what reads from in until the context is done: who writes into a pipe may take forever.
-func interruptible(ctx context.Context, in io.Reader) io.Reader {
-	if f, ok := in.(*os.File); ok {
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			return in
-		}
-	}
-	r, w := io.Pipe()
-	go func() { // which ends with the process if in never does
-		_, err := io.CopyBuffer(w, in, make([]byte, 1<<18))
-		w.CloseWithError(err)
-	}()
-	context.AfterFunc(ctx, func() { r.CloseWithError(context.Cause(ctx)) })
-	return r
 }

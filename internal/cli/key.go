@@ -169,7 +169,7 @@ func (a *app) readKey(ctx context.Context, id repository.ID, file string, paper 
 	if file == "-" {
 		file = "standard input"
 	} else {
-		f, err := os.Open(file)
+		f, err := openFile(ctx, file, os.O_RDONLY)
 		if err != nil {
 			return nil, err
 		}

@@ -77,9 +77,22 @@ func (k *known) chunks(a *app, id repository.ID) *cache.Chunks {
 	return cache.OpenChunks(k.dir, id, func(err error) { a.ui.Printf("garret: %s", oneLine(err)) })
 }
 
-// isAt reports whether the repository is known, and known to be at a location.
+// isAt reports whether the repository is known, and known to be at a location. A folder has as many names as links lead to
+// it.
 func (k *known) isAt(loc location.Location) bool {
-	return k.record != nil && k.record.Location == loc.Repository().String()
+	if k.record == nil {
+		return false
+	}
+	if k.record.Location == loc.Repository().String() {
+		return true
+	}
+	then, err := location.Parse(k.record.Location)
+	if err != nil || then.Host != "" || loc.Host != "" {
+		return false
+	}
+	a, errA := os.Stat(then.Path)
+	b, errB := os.Stat(loc.Path)
+	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
 // admit decides whether a repository may be used, for storing or for reading alone.

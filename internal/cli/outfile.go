@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,13 +13,13 @@ import (
 // writeOutput makes a file of what write writes: beside its name, and under it once it is complete and on the medium. A
 // file that is there is replaced only if that is wanted. What is no regular file, as a tape, is written into as it is.
 // After an error the file is what it was, unless only the sync of its folder failed.
-func writeOutput(name string, replace bool, write func(io.Writer) error) (err error) {
+func writeOutput(ctx context.Context, name string, replace bool, write func(io.Writer) error) (err error) {
 	info, err := os.Stat(name)
 	switch {
 	case err == nil && info.IsDir():
 		return fmt.Errorf("%q is a folder; name a file", name)
 	case err == nil && !info.Mode().IsRegular():
-		return writeInto(name, write)
+		return writeInto(ctx, name, write)
 	case err == nil && !replace:
 		return existsError(name)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -77,10 +78,11 @@ func place(temp, name string, replace bool) error {
 }
 
 // writeInto writes into a device or a FIFO.
-func writeInto(name string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+func writeInto(ctx context.Context, name string, write func(io.Writer) error) error {
+	f, err := openFile(ctx, name, os.O_WRONLY)
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { f.Close() })() // or else a reader that does not read keeps it forever
 	return errors.Join(write(f), f.Close())
 }

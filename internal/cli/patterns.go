@@ -36,6 +36,8 @@ beginning: home/ann/file. At the beginning of the pattern "/", "./" and "../" co
   pf:home/ann/file   that path alone; no character is special
 
 A file for --exclude-from has one pattern a line. Empty lines, and those that begin with "#", say nothing; spaces count.
+A pattern that begins with "!", "- " or "+ ", which are signs in the files of other programs, is refused: nothing that is
+left out can be taken back in, and what is left out has no sign. A file whose name begins so is meant with a prefix.
 
 To see which pattern leaves out what: garret create --dry-run --list ::test PATH...`,
 	}

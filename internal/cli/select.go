@@ -38,15 +38,15 @@ func (e *excludes) addPatterns(cmd *cobra.Command) {
 }
 
 // set says in s what is to be left out.
-func (e *excludes) set(a *app, s *backup.Selection) (err error) {
+func (e *excludes) set(ctx context.Context, a *app, s *backup.Selection) (err error) {
 	s.ExcludeCaches = e.caches
-	s.Exclude, err = excludeRules(a.stdin, "--exclude", e.patterns, e.files)
+	s.Exclude, err = excludeRules(ctx, a.stdin, "--exclude", e.patterns, e.files)
 	return err
 }
 
 // excludeRules reads the values of an option with patterns, and of the one with files of patterns. Rules are asked in the
 // order of the command line, and those in files after the others.
-func excludeRules(stdin io.Reader, option string, patterns, files []string) (*pattern.Rules, error) {
+func excludeRules(ctx context.Context, stdin io.Reader, option string, patterns, files []string) (*pattern.Rules, error) {
 	rules := new(pattern.Rules)
 	for _, p := range patterns {
 		if err := rules.Exclude(p, option); err != nil {
@@ -55,16 +55,16 @@ func excludeRules(stdin io.Reader, option string, patterns, files []string) (*pa
 	}
 	for _, name := range files {
 		if name == stdinPath {
-			if err := rules.ExcludeFrom(stdin, "standard input"); err != nil {
+			if err := rules.ExcludeFrom(interruptible(ctx, stdin), "standard input"); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		f, err := os.Open(name)
+		f, err := openFile(ctx, name, os.O_RDONLY)
 		if err != nil {
 			return nil, fmt.Errorf("--exclude-from: %w", err)
 		}
-		err = rules.ExcludeFrom(f, name)
+		err = rules.ExcludeFrom(interruptible(ctx, f), name)
 		f.Close()
 		if err != nil {
 			return nil, err
@@ -136,10 +136,10 @@ func (c *createSelection) choose(cmd *cobra.Command, a *app, all []string, o *ba
 	if err := c.check(cmd, paths); err != nil {
 		return err
 	}
-	if err := c.set(a, &o.Selection); err != nil {
+	if err := c.set(cmd.Context(), a, &o.Selection); err != nil {
 		return err
 	}
-	if o.MayChange, err = excludeRules(nil, "--may-change", c.mayChange, nil); err != nil {
+	if o.MayChange, err = excludeRules(cmd.Context(), nil, "--may-change", c.mayChange, nil); err != nil {
 		return err
 	}
 	o.OneFileSystem = c.oneFileSystem
@@ -153,7 +153,7 @@ func (c *createSelection) choose(cmd *cobra.Command, a *app, all []string, o *ba
 	if c.filesFrom != "" {
 		list := a.stdin
 		if c.filesFrom != stdinPath {
-			f, err := os.Open(c.filesFrom) // and is open until the program ends: it is read as the files are
+			f, err := openFile(cmd.Context(), c.filesFrom, os.O_RDONLY) // and is open until the program ends: it is read as the files are
 			if err != nil {
 				return fmt.Errorf("--files-from: %w", err)
 			}

@@ -149,17 +149,42 @@ func (f *finder) archive(ctx context.Context, a *archive.Archive) error {
 				}
 				f.Warn(err)
 				dec.Skip()
-			} else if err := f.chunk(dec, ids[n], data); err != nil {
-				return fmt.Errorf("read the items of archive %q: %w", a.Name, err)
+			} else {
+				f.chunk(dec, a.Name, ids[n], data)
 			}
 			n++
 		}
 		i = end
 	}
 	if err := dec.Close(); err != nil {
-		return fmt.Errorf("read the items of archive %q: %w", a.Name, err)
+		f.skip(dec, a.Name, err)
 	}
+	f.items(dec, a.Name)
 	return nil
+}
+
+// skip goes on behind what is no item.
+func (f *finder) skip(dec *archive.ItemDecoder, name string, err error) {
+	f.Warn(fmt.Errorf("read the items of archive %q: %w", name, err))
+	dec.Recover()
+}
+
+// items returns the versions that match among the items that have been fed, and whether there was nothing else.
+func (f *finder) items(dec *archive.ItemDecoder, name string) (versions []*Version, sound bool) {
+	for sound = true; ; {
+		it, ok, err := dec.Next()
+		switch {
+		case err != nil:
+			sound = false
+			f.skip(dec, name, err)
+		case !ok:
+			return versions, sound
+		case f.Match(it.Path):
+			v := f.version(it)
+			f.met(v)
+			versions = append(versions, v)
+		}
+	}
 }
 
 func (f *finder) hasSeen(id repository.ID) bool {
@@ -189,7 +214,7 @@ func (f *finder) recall(dec *archive.ItemDecoder, id repository.ID) bool {
 }
 
 // chunk searches a chunk, and remembers what was found.
-func (f *finder) chunk(dec *archive.ItemDecoder, id repository.ID, data []byte) error {
+func (f *finder) chunk(dec *archive.ItemDecoder, name string, id repository.ID, data []byte) {
 	f.seen[id] = struct{}{}
 	rest, ok := dec.Rest()
 	ok = ok && len(rest) <= maxRest
@@ -197,27 +222,11 @@ func (f *finder) chunk(dec *archive.ItemDecoder, id repository.ID, data []byte) 
 	if ok {
 		at = place{id, sha256.Sum256(rest)}
 	}
-	var known found
 	dec.Feed(data)
-	for {
-		it, more, err := dec.Next()
-		if err != nil {
-			return err
-		}
-		if !more {
-			break
-		}
-		if f.Match(it.Path) {
-			v := f.version(it)
-			f.met(v)
-			known.versions = append(known.versions, v)
-		}
+	versions, sound := f.items(dec, name)
+	if rest, whole := dec.Rest(); ok && sound && whole && len(rest) <= maxRest {
+		f.memory[at] = found{versions, slices.Clone(rest)}
 	}
-	if rest, whole := dec.Rest(); ok && whole && len(rest) <= maxRest {
-		known.rest = slices.Clone(rest)
-		f.memory[at] = known
-	}
-	return nil
 }
 
 // version returns the version of an item.

@@ -119,6 +119,22 @@ func TestVersionsAreTold(t *testing.T) {
 	}
 }
 
+func TestWhatComesAfterGarbageIsFound(t *testing.T) {
+	r := newRepo(t)
+	a := r.add(t, "a", []*archive.Item{file("x", 1)})
+	long, short := r.put(t, []byte("\x87\xa3gid\xdb\x1f\xff\xff\xff")), r.put(t, []byte("garbage"))
+	a.Items = append([]repository.ID{long, short}, a.Items...)
+	for _, name := range []string{"b", "c"} {
+		a.Name = name
+		r.cat.Manifest.Archives[name] = archive.ArchiveRef{ID: r.put(t, a.Encode())}
+	}
+	told := 0
+	o := find.Options{Match: func(string) bool { return true }, Warn: func(error) { told++ }}
+	if d := cmp.Diff([]string{"x 1: 0-2"}, r.find(t, []string{"a", "b", "c"}, o)); d != "" || told != 2 {
+		t.Errorf("told of %d archives, %s", told, d)
+	}
+}
+
 // TestWhatIsFoundFollowsTheModel searches archives that have most chunks in common, and compares with what is in them.
 func TestWhatIsFoundFollowsTheModel(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())

@@ -111,6 +111,7 @@ func wholeItems(data []byte) func(yield func(*archive.Item) bool) {
 		var dec archive.ItemDecoder
 		dec.Skip()
 		dec.Feed(data)
+		dec.Close()
 		for {
 			it, ok, err := dec.Next()
 			switch {

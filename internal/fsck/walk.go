@@ -223,8 +223,10 @@ func (c *Check) items(ctx context.Context, ids []repository.ID, s stream) error 
 	}
 	if err := r.dec.Close(); err != nil {
 		s.gap(nil, err)
+		r.dec.Recover()
 	}
-	return nil
+	_, err := r.feed(ctx, nil)
+	return err
 }
 
 type itemReader struct {

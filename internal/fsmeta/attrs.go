@@ -201,6 +201,10 @@ func (d *Dir) setXattrs(name string, f *os.File, it *archive.Item) error {
 					err = nil
 				}
 			}
+			switch err {
+			case unix.ENOSPC, unix.EDQUOT, unix.E2BIG, unix.ERANGE: // none of which tells by itself that it is about one attribute
+				err = fmt.Errorf("its %d bytes are more than the file system takes for a file: %w", len(it.Xattrs[n]), err)
+			}
 			if err != nil {
 				errs.addAttr(n, err)
 			}

@@ -249,6 +249,9 @@ func TestBadAttributesAreToldOfAndTheRestIsRestored(t *testing.T) {
 			if (err != nil) != tt.told {
 				t.Errorf("got %v", err)
 			}
+			if tt.name == "user.large" && !strings.Contains(fmt.Sprint(err), "its 65537 bytes are more than the file system takes") {
+				t.Errorf("%v does not say what is too large", err)
+			}
 			if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 				t.Errorf("%v looks like a full disk", err)
 			}

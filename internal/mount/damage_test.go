@@ -173,7 +173,7 @@ func TestWhatComesAfterLostItemsIsShown(t *testing.T) {
 func TestArchivesThatCannotBeReadAreErrorsAlone(t *testing.T) {
 	r := newTestRepo(t)
 	r.add("fine", r.stream(regular("a")))
-	r.add("garbage", append(r.stream(regular("a")), r.put([]byte("garbage"))))
+	r.add("garbage", append([]repository.ID{r.put([]byte("\x87\xa3gid\xdb\x1f\xff\xff\xff")), r.put([]byte("garbage"))}, r.stream(regular("a"))...))
 	r.add("cut off", []repository.ID{r.put(archive.AppendItem(archive.AppendItem(nil, regular("a")), regular("b"))[:60])})
 	r.add("lost", nil)
 	delete(r.objects, r.cat.Manifest.Archives["lost"].ID)

@@ -59,25 +59,35 @@ func (l *loader) load(ctx context.Context, name string) (*tree, []int, error) {
 		pieces = append(pieces, piece{rec.Items[i], fed})
 		fed += int64(len(data))
 		dec.Feed(data)
-		if err := l.items(b, &dec, &owners); errors.Is(err, errTooMany) {
+		if err := l.items(b, &dec, &owners); err != nil {
 			return nil, nil, err
-		} else if err != nil {
-			l.warn("", fmt.Errorf("the rest of the files is lost: %w", err))
-			return b.finish(pieces, l.warn), gaps, nil
 		}
 	}
 	if err := dec.Close(); err != nil {
-		l.warn("", fmt.Errorf("some files are lost: %w", err))
+		l.skip(&dec, err)
+	}
+	if err := l.items(b, &dec, &owners); err != nil {
+		return nil, nil, err
 	}
 	return b.finish(pieces, l.warn), gaps, nil
 }
 
-// items takes in what items there are.
+// skip goes on behind what is no item.
+func (l *loader) skip(dec *archive.ItemDecoder, err error) {
+	l.warn("", fmt.Errorf("some files are lost: %w", err))
+	dec.Recover()
+}
+
+// items takes in what items there are. Its error is that there are too many.
 func (l *loader) items(b *builder, dec *archive.ItemDecoder, owners *fsmeta.Owners) error {
 	for {
 		it, ok, err := dec.Next()
-		if !ok || err != nil {
-			return err
+		if err != nil {
+			l.skip(dec, err)
+			continue
+		}
+		if !ok {
+			return nil
 		}
 		uid, gid := owners.IDs(it)
 		if err := b.add(it, dec.Offset(), owner{uid, gid}); errors.Is(err, errTooMany) {

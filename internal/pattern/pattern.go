@@ -4,6 +4,7 @@
 //
 //   - "*" stands for any characters and "?" for one, "/" included; [seq] and [!seq] for one that is, or is not, in seq.
 //   - It matches a path as a whole, or from its beginning up to a "/": what matches a folder matches all that is in it.
+//   - What begins with "!", "- " or "+ " is refused: in the files of other programs these are signs, and here no file would match.
 //   - With "/" at its end it matches what is in a folder, and not the folder itself.
 //   - The path is the one that was given to the command, without needless dots and slashes, with the names below it added:
 //     /home/ann/x for /home, ../photos/x for ../photos. For a command that reads an archive it is the path there.
@@ -38,6 +39,11 @@ const MaxLen = 64 << 10
 var (
 	// ErrEmpty is the error about an empty pattern: most likely a variable that is not set, and to Attic everything.
 	ErrEmpty = errors.New("is empty")
+	// ErrZeroByte is the error about a pattern with a zero byte, which no path has.
+	ErrZeroByte = errors.New("has a zero byte in it, and no path has one: is the file UTF-16?")
+	// ErrSign is the error about a pattern that begins as a line of other programs does that includes or excludes: here it would
+	// match nothing, and whoever wrote it would not know.
+	ErrSign = errors.New(`begins with a sign of other programs, which means nothing here: give what is left out, without a sign, and put "fm:" before a name that begins so`)
 	// ErrTooLong is the error about a pattern of more than MaxLen bytes.
 	ErrTooLong = errors.New("is longer than 64 KiB")
 )
@@ -83,10 +89,15 @@ func Parse(text string) (*Pattern, error) {
 		return nil, ErrEmpty
 	case len(rest) > MaxLen:
 		return nil, ErrTooLong
+	case strings.Contains(rest, "\x00"):
+		return nil, ErrZeroByte
 	}
 	var err error
 	switch p.style {
 	case attic:
+		if hasSign(rest) {
+			return nil, ErrSign
+		}
 		p.dotted, rest = withoutDot(rest)
 		if rest == "" || strings.ContainsAny(rest, "*?[") {
 			p.glob, err = newGlob(whole(rest))
@@ -108,6 +119,11 @@ func Parse(text string) (*Pattern, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// hasSign reports whether a text is "!" and a pattern, or "-" or "+", a space and a pattern.
+func hasSign(text string) bool {
+	return text[0] == '!' || strings.HasPrefix(text, "- ") || strings.HasPrefix(text, "+ ")
 }
 
 // String returns the text that the pattern was read from.

@@ -122,6 +122,10 @@ func TestWrongPatternsAreRefused(t *testing.T) {
 		"[z-a]":                       `has the range "z-a", which is empty`,
 		"re:(":                        "is no regular expression: error parsing regexp: missing closing )",
 		strings.Repeat("x", MaxLen+1): "is longer than 64 KiB",
+		"\xff\xfea\x00":               "has a zero byte in it",
+		"- /home/ann/.cache":          "begins with a sign of other programs",
+		"+ *.go":                      "begins with a sign of other programs",
+		"!*.go":                       "begins with a sign of other programs",
 	} {
 		err := new(Rules).Exclude(pattern, "--exclude")
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "--exclude: the pattern ") {
@@ -135,7 +139,7 @@ func TestWrongPatternsAreRefused(t *testing.T) {
 
 func TestTheFirstRuleDecides(t *testing.T) {
 	r := new(Rules)
-	file := "# a comment\r\n\n  spaced \r\n*.o\n/home/ann/tmp/\nlast"
+	file := "\ufeff# a comment\r\n\n  spaced \r\n*.o\n/home/ann/tmp/\nlast"
 	if err := r.Exclude("/home/ann/x", "--exclude"); err != nil {
 		t.Fatal(err)
 	}

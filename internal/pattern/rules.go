@@ -71,8 +71,8 @@ func (r *Rules) Include(path, origin string) error {
 	return r.add(&Rule{Pattern: p, Origin: origin, Include: true})
 }
 
-// ExcludeFrom adds a rule for each line. Lines that are empty, or begin with "#", say nothing; spaces count. name stands
-// for the file in messages.
+// ExcludeFrom adds a rule for each line. Lines that are empty, or begin with "#", say nothing, nor does a byte order mark
+// at the beginning of the file; spaces count. name stands for the file in messages.
 func (r *Rules) ExcludeFrom(file io.Reader, name string) error {
 	lines := bufio.NewReaderSize(file, MaxLen+3) // with the two bytes that may end a line
 	for n := 1; ; n++ {
@@ -82,6 +82,9 @@ func (r *Rules) ExcludeFrom(file io.Reader, name string) error {
 			return nil
 		}
 		text := strings.TrimRight(string(line), "\r\n")
+		if n == 1 {
+			text = strings.TrimPrefix(text, "\ufeff")
+		}
 		comment := strings.HasPrefix(text, "#")
 		for comment && errors.Is(err, bufio.ErrBufferFull) {
 			_, err = lines.ReadSlice('\n')

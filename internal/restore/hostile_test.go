@@ -586,7 +586,7 @@ func TestFlagsLockNothingTooEarly(t *testing.T) {
 	}()
 	items := []*archive.Item{
 		locked(dir(".")), locked(dir("d")), locked(file("d/f")), locked(link("d/g", "d/f")), locked(file("f")),
-		locked(symlink("s", "f")),
+		locked(symlink("s", "f")), dir("open"), locked(file("open/f")),
 	}
 	warnings := restoreItems(t, target, items...)
 	for path, err := range warnings {
@@ -603,8 +603,9 @@ func TestFlagsLockNothingTooEarly(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(target, "d", "new"), nil, 0o600); err == nil {
 		t.Error("the folder is not locked")
 	}
-	// What is locked is not replaced, and said so.
-	if warnings := restoreItems(t, target, file("f"), file("new")); warnings["f"] == nil || warnings["new"] == nil {
+	// What is locked is not replaced, and said so, once.
+	warnings = restoreItems(t, target, file("f"), file("new"), locked(file("open/f")))
+	if warnings["f"] == nil || warnings["new"] == nil || !errors.Is(warnings["open/f"], unix.EPERM) {
 		t.Errorf("warnings: %v", warnings)
 	}
 }

@@ -218,6 +218,9 @@ func (r *run) run(ctx context.Context) error {
 		r.makeLinks(ctx)
 	}
 	for _, l := range r.locks {
+		if r.broken[l.item.Path] { // it has not come to its place
+			continue
+		}
 		if err := r.lock(l); err != nil {
 			r.warn(l.item, err)
 		}

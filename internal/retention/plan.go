@@ -203,7 +203,7 @@ var periods = []struct {
 	number func(Rules) int
 	of     func(time.Time) string
 }{
-	{"hourly", func(r Rules) int { return r.Hourly }, func(t time.Time) string { return t.Format("2006-01-02 15") }},
+	{"hourly", func(r Rules) int { return r.Hourly }, func(t time.Time) string { return t.Format("2006-01-02 15 -0700") }}, // clocks that go back show an hour twice,
 	{"daily", func(r Rules) int { return r.Daily }, func(t time.Time) string { return t.Format("2006-01-02") }},
 	{"weekly", func(r Rules) int { return r.Weekly }, func(t time.Time) string {
 		year, week := t.ISOWeek()
