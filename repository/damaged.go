@@ -23,6 +23,9 @@ import (
 func (r *Repository) Damage() error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	if r.damage == nil {
+		return r.medium.firstDamage()
+	}
 	return r.damage
 }
 

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"os"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"garret/repository/storage"
@@ -113,4 +116,85 @@ func TestADamagedCommitLosesNothing(t *testing.T) {
 		t.Errorf("a second repair finds %v", again.Findings)
 	}
 	mustClose(t, r)
+}
+
+// badSector is a storage of which some bytes of a segment cannot be read.
+type badSector struct {
+	storage.Storage
+	segment  uint32
+	from, to int64
+}
+
+type badSectorReader struct {
+	storage.Reader
+	*badSector
+}
+
+func (s *badSector) OpenSegment(n uint32) (storage.Reader, error) {
+	r, err := s.Storage.OpenSegment(n)
+	if err == nil && n == s.segment {
+		r = badSectorReader{r, s}
+	}
+	return r, err
+}
+
+func (r badSectorReader) ReadAt(p []byte, off int64) (int, error) {
+	if off < r.to && off+int64(len(p)) > r.from {
+		return 0, &os.PathError{Op: "read", Path: "file", Err: syscall.EIO}
+	}
+	return r.Reader.ReadAt(p, off)
+}
+
+// TestABadSectorCostsWhatIsInIt has one within a segment, with an index and without. All objects but those that it is in are
+// read, and it is told of.
+func TestABadSectorCostsWhatIsInIt(t *testing.T) {
+	for _, indexed := range []bool{true, false} {
+		m := new(storage.Mem)
+		o := rotOptions()
+		o.MaxSegmentSize = 1 << 20
+		r := createIn(t, m, o)
+		for i := range 40 {
+			mustPut(t, r, i, valueOf(i)+strings.Repeat("x", 1500))
+		}
+		mustCommit(t, r)
+		want := stateOf(t, r)
+		loc, _, err := r.index.lookup(numbered(20))
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeIndex(t, r)
+		mustClose(t, r)
+		if !indexed {
+			dropIndex(m, nil, ownPrefix, indexPrefix, hintsPrefix)
+		}
+		from := int64(loc.offset) / 4096 * 4096
+		bad := &badSector{m, loc.segment, from, from + 4096}
+		var told []error
+		o.Exclusive, o.Damaged, o.Warn = false, true, func(err error) { told = append(told, err) }
+		if r, err = OpenIn(context.Background(), bad, o); err != nil {
+			t.Fatal(err)
+		}
+		lost := 0
+		for id, v := range want {
+			got, err := r.Get(context.Background(), id)
+			switch {
+			case err == nil && string(got) != v:
+				t.Errorf("index %v: %v is %.30q, want %.30q", indexed, id, got, v)
+			case err != nil && !errors.Is(err, ErrIntegrity) && !errors.Is(err, ErrNotFound):
+				t.Error(err)
+			case err != nil:
+				lost++
+			}
+		}
+		if lost == 0 || lost > 5 {
+			t.Errorf("index %v: %d objects of %d are lost", indexed, lost, len(want))
+		}
+		if len(told) != 1 || !errors.Is(told[0], syscall.EIO) {
+			t.Errorf("index %v: told is %v", indexed, told)
+		}
+		if !errors.Is(r.Damage(), ErrCheckNeeded) {
+			t.Errorf("index %v: the damage is %v", indexed, r.Damage())
+		}
+		mustClose(t, r)
+	}
 }

@@ -414,7 +414,7 @@ func verifyForeign(t *table, h *hints) error {
 // keep writes the index that a replay has made, so that the next one who opens the repository need not do it again. A
 // reader does so only if it gets the lock without waiting.
 func (r *Repository) keep(ctx context.Context) {
-	if r.opts.ReadOnly {
+	if r.opts.ReadOnly || r.Damage() != nil {
 		return
 	}
 	if !r.exclusive {

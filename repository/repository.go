@@ -99,6 +99,7 @@ func (o *Options) withDefaults() Options {
 // A Repository is an open repository. Its methods may be called concurrently.
 type Repository struct {
 	store    storage.Storage
+	medium   *failingMedium // the store, if what is damaged is read too
 	config   config
 	opts     Options
 	lock     storage.Lock
@@ -319,7 +320,11 @@ func open(ctx context.Context, s storage.Storage, o *Options) (*Repository, erro
 	}
 	s.SetSegmentsPerFolder(c.segmentsPerFolder)
 	r := unloaded(s, c, o.withDefaults())
-	r.segments = newSegments(s)
+	if r.opts.Damaged {
+		r.medium = &failingMedium{Storage: s, warn: r.opts.Warn, told: map[string]bool{}}
+		r.store = r.medium
+	}
+	r.segments = newSegments(r.store)
 	r.exclusive = r.opts.Exclusive && !r.opts.ReadOnly && !r.opts.Damaged
 	if r.lock, err = s.Lock(ctx, r.exclusive, r.opts.LockWait); err != nil {
 		return nil, fmt.Errorf("open repository %q: %w", s, err)

@@ -80,7 +80,7 @@ func readCatalog(ctx context.Context, loc location.Location) (cat *catalog.Catal
 	if loc.Remote() {
 		return nil, nil, errors.New("to ask another machine may take long, and raise questions")
 	}
-	repo, err := repository.Open(ctx, loc.Path, &repository.Options{ReadOnly: true})
+	repo, err := repository.Open(ctx, loc.Path, &repository.Options{ReadOnly: true, Damaged: true})
 	if err != nil {
 		return nil, nil, err
 	}

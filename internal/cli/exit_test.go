@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"garret/internal/envelope"
+	"garret/internal/ui"
 	"garret/repository"
 )
 
@@ -44,6 +45,32 @@ func TestEveryErrorHasItsCodeAndOneLine(t *testing.T) {
 		}
 		if got := message(tt.err); got != tt.line {
 			t.Errorf("%v: %q, want %q", tt.err, got, tt.line)
+		}
+	}
+}
+
+func TestWhatIsWrongIsToldWithWhatToDo(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		line string
+		warn bool
+	}{
+		{errors.New("x"), "garret: x\n", false},
+		{
+			fmt.Errorf("open: %w", repository.ErrCheckNeeded),
+			"garret: open: repository is inconsistent and needs a check; what is sound is read all the same; \"garret check --repair\" mends it\n", true,
+		},
+		{
+			fmt.Errorf("%w: read: %w", repository.ErrCheckNeeded, syscall.EIO),
+			"garret: repository is inconsistent and needs a check: read: input/output error; what is sound is read all the same; " +
+				"copy it to another medium as far as that can be read, and run \"garret check --repair\" there\n", true,
+		},
+	} {
+		var stderr bytes.Buffer
+		a := &app{ui: ui.New(strings.NewReader(""), &stderr)}
+		a.tellWrong(tt.err)
+		if stderr.String() != tt.line || a.damaged.Load() != tt.warn {
+			t.Errorf("%v: %q, and a warning %v", tt.err, stderr.String(), a.damaged.Load())
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"garret/internal/catalog"
@@ -58,7 +59,7 @@ func (a *app) openStoreToTry(ctx context.Context, loc location.Location) (store,
 
 // tellDamage tells what is damaged in a repository that is read all the same.
 func (a *app) tellDamage(loc location.Location, repo store) {
-	if damage := repo.Damage(); damage != nil {
+	if damage := repo.Damage(); damage != nil && !errors.Is(damage, syscall.EIO) { // of which Warn was told
 		a.tellWrong(fmt.Errorf("open repository %q: %w", loc.Repository(), damage))
 	}
 }
@@ -70,7 +71,11 @@ func (a *app) tellWrong(err error) {
 		return
 	}
 	a.damaged.Store(true)
-	a.ui.Printf("garret: %s; what is sound is read all the same; %s", oneLine(err), adviceRepair)
+	advice := adviceRepair
+	if errors.Is(err, syscall.EIO) {
+		advice = `copy it to another medium as far as that can be read, and run "garret check --repair" there`
+	}
+	a.ui.Printf("garret: %s; what is sound is read all the same; %s", oneLine(err), advice)
 }
 
 // patience is how long a lock may take without a word.
