@@ -121,8 +121,10 @@ func (a *app) delete(ctx context.Context, s *session, names []string, d deletion
 	if kept, err := s.protected(ctx, entries); err != nil {
 		return err
 	} else if len(kept) > 0 {
-		return fmt.Errorf("archive %q is protected by the tag %s; \"garret tag --remove %[2]s\" takes that away",
-			kept[0].Name, archive.TagProtected)
+		loc := s.loc
+		loc.Archive = kept[0].Name
+		return fmt.Errorf("archive %q is protected by the tag %s; take that away with: %s",
+			kept[0].Name, archive.TagProtected, shellLine(a.commandAbout(loc, "tag", "--remove", archive.TagProtected)))
 	}
 	chunks, removed, err := a.remove(ctx, s, names, d.dryRun)
 	if err != nil {

@@ -89,6 +89,9 @@ func TestNoCommandIsPrintedThatTheTestsDoNotFind(t *testing.T) {
 var completions = map[string]string{
 	"garret extract --dry-run": " ::monday",
 	"garret verify":            " ::monday",
+	"garret delete":            " ::monday",
+	"garret tag --add ":        "holiday ::monday",
+	"garret prune":             " --dry-run -d 7",
 	"garret mount":             " /mnt/photos",
 	"garret umount":            " /mnt/photos",
 	"garret rollback":          " --dry-run 4711",
@@ -97,10 +100,11 @@ var completions = map[string]string{
 	"garret key export":        " /backup/photos /media/stick/photos.key",
 }
 
-// filledIn are what a person puts in the place of a word.
+// filledIn replaces the words in whose place a person puts something.
 var filledIn = strings.NewReplacer(
 	"REPO::LAST PATH", "/backup/photos::tuesday Pictures", "PATH...", "~/Pictures", "REPO::ARCHIVE", "/backup/photos::new",
 	"REPO", "/backup/photos", "MOUNTPOINT", "/mnt/photos", "%s -dc FILE", "gzip -dc old-backup.tar.gz", "HOST", "host",
+	"COMMAND [ARGUMENT...]", "echo data",
 )
 
 // TestEveryCommandThatIsPrintedRuns types all commands of the help and the messages, in a world in which what they are about is there.
@@ -159,7 +163,7 @@ func newHintWorld(t *testing.T, shell, encryption string) *hintWorld {
 		}
 	}
 	out := w.run(t, w.template, "garret init -e "+encryption+` /backup/photos
-		for a in monday tuesday wednesday; do garret create ::$a Pictures home/ann/budget.ods mail; echo $a >mail/$a; done
+		for a in monday tuesday wednesday home-2019-1 trip-1; do garret create --tag trip ::$a Pictures home/ann/budget.ods mail; echo $a >mail/$a; done
 		garret export-tar ::monday old-backup.tar.gz
 		if test "`+encryption+`" = keyfile; then
 			garret key export /backup/photos /media/stick/photos.key
@@ -221,7 +225,7 @@ func (w *hintWorld) typed(dir, script string) ([]byte, error) {
 	for _, top := range []string{"/backup/", "/mnt/"} {
 		script = strings.ReplaceAll(script, top, dir+top)
 	}
-	script = strings.NewReplacer("/media/stick/", dir+"/stick/", "/tmp/back", dir+"/back", " /etc ", " etc ").Replace(script)
+	script = strings.NewReplacer("/media/stick/", dir+"/stick/", "/tmp/back", dir+"/back", " /etc ", " etc ", "/var/lib/libvirt/images", "Pictures").Replace(script)
 	cmd := exec.Command(w.shell, "-e", "-c", script)
 	cmd.Dir = dir
 	cmd.Env = append(append(os.Environ(), testEnv(dir)...),

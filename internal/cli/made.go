@@ -26,7 +26,7 @@ func (m *making) flags(cmd *cobra.Command) {
 	f.StringVar(&m.timestamp, "timestamp", "",
 		"the `TIME` of the archive, as 2026-11-30T22:15:00, with Z or +01:00 if not of here; or a file that has it")
 	f.StringVar(&m.comment, "comment", "", "a `TEXT` that is shown with the archive")
-	f.StringArrayVar(&m.tags, "tag", nil, "a `TAG` of the archive; may be given several times")
+	f.StringArrayVar(&m.tags, "tag", nil, "a `TAG` of the archive, see \"garret help tag\"; may be given several times")
 }
 
 // makingHelp says what making is about, for the help of commands.

@@ -125,8 +125,8 @@ func (c *createSelection) choose(cmd *cobra.Command, a *app, all []string, o *ba
 	var stdin io.Reader = a.stdin
 	if c.fromCommand {
 		if len(command) == 0 {
-			return &usageError{"--stdin-from-command: no command is given; the usage is: " +
-				"garret create --stdin-from-command REPO::ARCHIVE -- COMMAND [ARGUMENT...]"}
+			return &usageError{"--stdin-from-command: no command is given; " +
+				"the usage is: garret create --stdin-from-command REPO::ARCHIVE -- COMMAND [ARGUMENT...]"}
 		}
 		if c.program, err = a.newFeeder(cmd.Context(), command); err != nil {
 			return err
