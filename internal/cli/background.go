@@ -47,7 +47,7 @@ type toChild struct {
 }
 
 // mountInBackground starts the process that serves, and returns when the files are there or it has failed.
-func (a *app) mountInBackground(ctx context.Context, lists, args []string) error {
+func (a *app) mountInBackground(ctx context.Context, lists []string, c *choice, args []string) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("start the process that serves the files: %w; try --foreground", err)
@@ -71,6 +71,7 @@ func (a *app) mountInBackground(ctx context.Context, lists, args []string) error
 	for _, list := range lists {
 		cmd.Args = append(cmd.Args, "--options="+list)
 	}
+	cmd.Args = append(cmd.Args, c.args()...)
 	cmd.Args = append(append(cmd.Args, "--"), args...)
 	cmd.ExtraFiles = []*os.File{fromW, toR}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it is none of the terminal's

@@ -4,25 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"garret/internal/cache"
 	"garret/internal/catalog"
-	"garret/internal/location"
 	"garret/internal/retention"
 )
 
 func (a *app) deleteCommand() *cobra.Command {
 	var d deletion
+	var c choice
 	cmd := &cobra.Command{
-		Use:   "delete [REPO]::ARCHIVE [ARCHIVE...]",
+		Use:   "delete [REPO][::ARCHIVE] [ARCHIVE...]",
 		Short: "Delete archives",
 		Long: `Delete archives, and all that no other archive uses. Further archives of the same repository are given by their names,
 or as REPO::ARCHIVE. Either all are deleted or none is.
+
+` + choiceHelp + ` The archives
+are told of then; try it with --dry-run.
 
 The room becomes free when the segments are compacted in which the objects were. Those with much that is dead are at
 once, the others by "garret compact".
@@ -34,10 +35,11 @@ With --json, one object is printed: archives, an array of objects with name, id 
 deleted, if so; deleted and all_archives, objects with
 ` + statsJSONHelp,
 		Example: `  garret delete /backup/photos::monday
-  garret delete --dry-run --stats /backup/photos::monday tuesday wednesday`,
-		Args: args(1, -1),
+  garret delete --dry-run --stats /backup/photos::monday tuesday wednesday
+  garret delete --dry-run --match-archives 'home-2019-*' /backup/photos`,
+		Args: args(0, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			loc, names, err := a.archives(args)
+			loc, archives, err := a.someArchives(cmd, args, &c)
 			if err != nil {
 				return err
 			}
@@ -46,72 +48,31 @@ deleted, if so; deleted and all_archives, objects with
 				return err
 			}
 			defer s.Close()
-			return a.delete(cmd.Context(), s, names, d)
+			if c.given() {
+				d.tell = true
+				chosen, err := c.some(s)
+				if err != nil {
+					return err
+				}
+				archives = names(chosen)
+			}
+			return a.delete(cmd.Context(), s, archives, d)
 		},
 	}
 	d.flags(cmd)
+	c.flags(cmd.Flags())
 	return cmd
 }
 
 // deletion says how archives are deleted, for the commands that do.
 type deletion struct {
 	dryRun, stats bool
+	tell          bool // what is deleted, without --verbose too
 }
 
 func (d *deletion) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&d.dryRun, "dry-run", "n", false, "tell what would be deleted, and delete nothing")
 	cmd.Flags().BoolVarP(&d.stats, "stats", "s", false, "print statistics of what is deleted")
-}
-
-// archives reads arguments that name archives of one repository: the first with its location, the others with it or without.
-func (a *app) archives(args []string) (location.Location, []string, error) {
-	first, err := a.location(args[0], true)
-	if err != nil {
-		var usage *usageError
-		if loc, plain := a.location(args[0], false); plain == nil && errors.As(err, &usage) {
-			err = &usageError{fmt.Sprintf("%v; to delete the repository with all that is in it, remove the folder %q", err, loc.Path)}
-		}
-		return first, nil, err
-	}
-	names := []string{first.Archive}
-	for _, arg := range args[1:] {
-		name := arg
-		if strings.Contains(arg, "::") {
-			loc, err := a.location(arg, true)
-			if err != nil {
-				return first, nil, err
-			}
-			if loc.Repository() != first.Repository() {
-				return first, nil, &usageError{fmt.Sprintf("%q is in another repository than %q", arg, args[0])}
-			}
-			name = loc.Archive
-		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return first, names, nil
-}
-
-// entry returns what the manifest says of an archive.
-func (s *session) entry(name string) (catalog.Entry, error) {
-	if ref, ok := s.cat.Manifest.Archives[name]; ok {
-		return catalog.Entry{Name: name, ArchiveRef: ref}, nil
-	}
-	return catalog.Entry{}, s.cat.NoArchive(name)
-}
-
-// entries returns what the manifest says of archives.
-func (s *session) entries(names []string) ([]catalog.Entry, error) {
-	var entries []catalog.Entry
-	for _, name := range names {
-		e, err := s.entry(name)
-		if err != nil {
-			return nil, err
-		}
-		entries = append(entries, e)
-	}
-	return entries, nil
 }
 
 // archiveLine describes an archive as Attic lists it.
@@ -163,7 +124,7 @@ func (a *app) tellDeletion(entries []catalog.Entry, removed retention.Removed, a
 		switch {
 		case d.dryRun:
 			fmt.Fprintf(a.stdout, "Would delete:     %s\n", a.archiveLine(e))
-		case a.verbose:
+		case d.tell || a.verbose:
 			fmt.Fprintf(a.stdout, "Deleted archive:  %s\n", a.archiveLine(e))
 		}
 	}

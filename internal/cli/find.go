@@ -19,8 +19,7 @@ import (
 )
 
 func (a *app) findCommand() *cobra.Command {
-	var prefix string
-	var last int
+	var c choice
 	cmd := &cobra.Command{
 		Use:   "find [REPO][::ARCHIVE] PATTERN...",
 		Short: "Find out which archives have a file, and which versions of it",
@@ -34,6 +33,8 @@ a folder matches all that is in it.
 
 With one argument, that is the PATTERN, and the repository is that of GARRET_REPO. With several, the first one is the
 repository: :: for that of GARRET_REPO.
+
+` + choiceHelp + `
 
 The exit code is 0 if something was found, and 1 if nothing was or some archives could not be searched.
 
@@ -60,26 +61,22 @@ Text that is not UTF-8 is approximated, and there in full in base64 as path_base
 			if err != nil {
 				return err
 			}
-			switch {
-			case last < 0:
-				return &usageError{"--last must not be negative"}
-			case loc.Archive != "" && (prefix != "" || last != 0):
-				return &usageError{"--prefix and --last choose archives, and the location names one already"}
+			if err := c.check(loc); err != nil {
+				return err
 			}
 			s, err := a.open(cmd.Context(), loc, false)
 			if err != nil {
 				return err
 			}
 			defer s.Close()
-			entries, err := chooseArchives(s.cat, loc.Archive, prefix, last)
+			entries, err := c.entries(s)
 			if err != nil {
 				return err
 			}
 			return a.find(cmd.Context(), s.cat, entries, match)
 		},
 	}
-	cmd.Flags().StringVarP(&prefix, "prefix", "p", "", "search only archives whose names begin so")
-	cmd.Flags().IntVar(&last, "last", 0, "search only so many of the newest archives; 0: all")
+	c.flags(cmd.Flags())
 	return cmd
 }
 
@@ -130,27 +127,6 @@ func findMatch(texts []string) (func(path string) bool, error) {
 		}
 		return false
 	}, nil
-}
-
-// chooseArchives returns the archives to search, the oldest first.
-func chooseArchives(cat *catalog.Catalog, name, prefix string, last int) ([]catalog.Entry, error) {
-	var chosen []catalog.Entry
-	for _, e := range cat.Archives() {
-		if name == e.Name || name == "" && strings.HasPrefix(e.Name, prefix) {
-			chosen = append(chosen, e)
-		}
-	}
-	switch {
-	case name != "" && len(chosen) == 0:
-		_, err := cat.Archive(context.Background(), name) // which says what may have been meant
-		return nil, err
-	case prefix != "" && len(chosen) == 0:
-		return nil, fmt.Errorf("no archive has a name that begins with %q", prefix)
-	}
-	if last > 0 {
-		chosen = chosen[max(0, len(chosen)-last):]
-	}
-	return chosen, nil
 }
 
 // versionJSON is a version as JSON.

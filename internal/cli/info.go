@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -13,13 +14,16 @@ import (
 
 func (a *app) infoCommand() *cobra.Command {
 	var transactions bool
-	var last int
+	var c choice
 	cmd := &cobra.Command{
 		Use:   "info [REPO][::ARCHIVE]",
-		Short: "Tell about a repository or an archive",
+		Short: "Tell about a repository or some archives",
 		Long: `Tell about a repository or an archive: the original size is that of all content and of the lists of files, the
 compressed size what remains of it when it is stored, and the deduplicated size is it with each piece counted once. Of
 an archive that is what no other archive has: so much would become free without it.
+
+` + choiceHelp + ` Each is
+told of by itself, with --json on a line of its own.
 
 An archive that this machine has not seen yet is read for that; what is in the others is known.
 
@@ -31,8 +35,8 @@ compaction has removed a part of the log, that is told. It takes a look at every
 N alone. "garret rollback" goes back to one.
 
 With --json, one object is printed: repository, an object with location, id, encryption, archives and objects (their
-numbers); archive, if one is given, an object with name, id, hostname, username, time, command_line and, if there are any, comment and tags; this_archive, if
-one is given, and all_archives, objects with
+numbers); archive, if one is given, an object with name, id, hostname, username, time, command_line and, if there are
+any, comment and tags; this_archive, if one is given, and all_archives, objects with
 ` + statsJSONHelp + `
 
 With --transactions and --json, a line for each: transaction, its number; time; size in bytes; stored and deleted, numbers
@@ -45,19 +49,22 @@ and added and removed, arrays of names.`,
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
-			case last < 0 || last == 0 && cmd.Flags().Changed("last"):
+			case transactions && (c.prefix != "" || len(c.patterns) > 0 || c.first != 0):
+				return &usageError{"--prefix, --match-archives and --first choose archives, and --transactions tells of none"}
+			case transactions && (c.last < 0 || c.last == 0 && cmd.Flags().Changed("last")):
 				return &usageError{"--last must be at least 1"}
-			case last > 0 && !transactions:
-				return &usageError{"--last needs --transactions"}
 			case transactions:
 				loc, err := a.location(optional(args, 0), false)
 				if err != nil {
 					return err
 				}
-				return a.listTransactions(cmd.Context(), loc, last)
+				return a.listTransactions(cmd.Context(), loc, c.last)
 			}
 			loc, err := a.anyLocation(optional(args, 0))
 			if err != nil {
+				return err
+			}
+			if err := c.check(loc); err != nil {
 				return err
 			}
 			s, err := a.open(cmd.Context(), loc, false)
@@ -65,24 +72,23 @@ and added and removed, arrays of names.`,
 				return err
 			}
 			defer s.Close()
-			var i jsonInfo
-			if loc.Archive != "" {
-				if i.Archive, err = s.describeArchive(cmd.Context(), loc.Archive); err != nil {
+			var about []string // empty: the repository
+			switch {
+			case loc.Archive != "":
+				about = []string{loc.Archive}
+			case c.given():
+				chosen, err := c.some(s)
+				if err != nil {
 					return err
 				}
+				about = names(chosen)
 			}
-			if i.Repository, err = s.describe(cmd.Context()); err != nil {
-				return err
-			}
-			chunks, err := s.chunks(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return a.info(s, i, chunks)
+			return a.info(cmd.Context(), s, about)
 		},
 	}
 	cmd.Flags().BoolVar(&transactions, "transactions", false, "list what the log of the repository has")
-	cmd.Flags().IntVar(&last, "last", 0, "with --transactions: list the last `N` alone")
+	c.flags(cmd.Flags())
+	cmd.Flags().Lookup("last").Usage += "; with --transactions, the last N of these"
 	return cmd
 }
 
@@ -139,32 +145,54 @@ func (s *session) describeArchive(ctx context.Context, name string) (*jsonArchiv
 	return i, nil
 }
 
-// info prints what there is to tell. What is damaged is missing in the numbers, which is said.
-func (a *app) info(s *session, i jsonInfo, chunks *cache.Chunks) error {
-	all := chunks.Total()
-	i.All = newJSONStats(all)
-	var this cache.Stats
-	if i.Archive != nil {
-		this, _ = chunks.Archive(s.cat.Manifest.Archives[i.Archive.Name].ID)
-		j := newJSONStats(this)
-		i.This = &j
+// info prints what there is to tell of archives or, without any, of the repository. What is damaged is missing in the numbers,
+// which is said.
+func (a *app) info(ctx context.Context, s *session, about []string) error {
+	var archives []*jsonArchiveInfo
+	for _, name := range about {
+		i, err := s.describeArchive(ctx, name)
+		if err != nil {
+			return err
+		}
+		archives = append(archives, i)
 	}
-	var err error
+	repo, err := s.describe(ctx)
+	if err != nil {
+		return err
+	}
+	chunks, err := s.chunks(ctx)
+	if err != nil {
+		return err
+	}
 	for _, e := range s.cat.Archives() {
 		if damage := chunks.Damage(e.ID); damage != nil {
 			a.ui.Printf("garret: archive %q is damaged, and not all of it is in the numbers: %s", e.Name, oneLine(damage))
 			err = errWarnings
 		}
 	}
-	switch {
-	case a.json:
-		if err := a.emit(i); err != nil {
-			return err
+	all := chunks.Total()
+	if len(archives) == 0 {
+		i := jsonInfo{Repository: repo, All: newJSONStats(all)}
+		if a.json {
+			return cmp.Or(a.emit(i), err)
 		}
-	case i.Archive != nil:
-		a.tellArchive(i, this, all)
-	default:
 		a.tellRepository(i, all)
+	}
+	for n, archive := range archives {
+		i := jsonInfo{Repository: repo, Archive: archive, All: newJSONStats(all)}
+		this, _ := chunks.Archive(s.cat.Manifest.Archives[archive.Name].ID)
+		stats := newJSONStats(this)
+		i.This = &stats
+		if a.json {
+			if err := a.emit(i); err != nil {
+				return err
+			}
+			continue
+		}
+		if n > 0 {
+			fmt.Fprintln(a.stdout)
+		}
+		a.tellArchive(i, this, all)
 	}
 	return err
 }

@@ -24,11 +24,14 @@ import (
 
 func (a *app) listCommand() *cobra.Command {
 	var short, null bool
+	var c choice
 	cmd := &cobra.Command{
 		Use:   "list [REPO][::ARCHIVE] [PATH...]",
 		Short: "List the archives of a repository, or the files of an archive",
 		Long: `List the archives of a repository, the oldest first, or the files of an archive. With PATHs, list only these and what is
 in them.
+
+` + choiceHelp + `
 
 With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC), and "comment" and "tags" if it has any; or a line for each file:
 
@@ -52,6 +55,7 @@ Control characters in names, such as line feeds, are shown as \n or \x1b. With -
 are, with a zero byte after each: for programs, as "xargs -0" is.`,
 		Example: `  garret list /backup/photos
   garret list /backup/photos::monday Pictures/2024
+  garret list --last 3 --match-archives 'home-*' /backup/photos
   garret list --json /backup/photos | jq -r .name
   garret list --null /backup/photos::monday | xargs -0 -n 1 echo`,
 		Args: args(0, -1),
@@ -66,6 +70,9 @@ are, with a zero byte after each: for programs, as "xargs -0" is.`,
 			if len(args) > 1 && loc.Archive == "" {
 				return &usageError{fmt.Sprintf("to list paths, name an archive: %s::ARCHIVE", args[0])}
 			}
+			if err := c.check(loc); err != nil {
+				return err
+			}
 			s, err := a.open(cmd.Context(), loc, false)
 			if err != nil {
 				return err
@@ -75,11 +82,12 @@ are, with a zero byte after each: for programs, as "xargs -0" is.`,
 			defer func() { err = cmp.Or(err, out.Flush()) }()
 			l := lister{app: a, s: s, out: out, short: short, null: null}
 			if loc.Archive == "" {
-				return l.archives(cmd.Context())
+				return l.archives(cmd.Context(), c.of(s.cat))
 			}
 			return l.items(cmd.Context(), newSelection(args[1:]))
 		},
 	}
+	c.flags(cmd.Flags())
 	cmd.Flags().BoolVar(&short, "short", false, "list the names alone")
 	cmd.Flags().BoolVarP(&null, "null", "0", false, "list the names alone, as they are, with a zero byte after each")
 	return cmd
@@ -109,14 +117,13 @@ func (l *lister) print(name string, line func() string, object func() any) error
 	return err
 }
 
-func (l *lister) archives(ctx context.Context) error {
+func (l *lister) archives(ctx context.Context, entries []catalog.Entry) error {
 	// What is lost of an archive is not to be found out by a list, which goes on without its remarks.
 	print := func(e catalog.Entry, rec *archive.Archive, _ error) error {
 		return l.print(e.Name,
 			func() string { return strings.TrimRight(l.archiveLine(e)+"  "+l.line(remarksText(rec)), " ") },
 			func() any { return newArchiveJSON(e, rec) })
 	}
-	entries := l.s.cat.Archives()
 	if !l.short && !l.null || l.json {
 		return l.s.eachRecord(ctx, entries, print)
 	}

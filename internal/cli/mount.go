@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"garret/internal/catalog"
 	"garret/internal/location"
 	"garret/internal/mount"
 )
@@ -22,12 +21,15 @@ type mountJSON struct {
 func (a *app) mountCommand() *cobra.Command {
 	var foreground, served bool
 	var lists []string
+	var c choice
 	cmd := &cobra.Command{
 		Use:   "mount [REPO][::ARCHIVE] MOUNTPOINT",
 		Short: "Show archives as a file system",
 		Long: `Show an archive, or all archives of a repository, as a read-only file system at MOUNTPOINT, an empty folder. Of a
 repository, each archive is a folder, which is read when it is first entered; in its name, "_" stands for what cannot be
 in the name of a file.
+
+` + choiceHelp + `
 
 The command returns when the files are there; a process in the background serves them until "garret umount MOUNTPOINT".
 With --foreground it serves them itself, until it is interrupted. Meanwhile the repository can be read by others, and
@@ -63,8 +65,11 @@ UTF-8), repository, and archive if one is mounted.`,
 			if err != nil {
 				return err
 			}
+			if err := c.check(loc); err != nil {
+				return err
+			}
 			if !foreground && !served {
-				return a.mountInBackground(cmd.Context(), lists, args)
+				return a.mountInBackground(cmd.Context(), lists, &c, args)
 			}
 			ready := func(*session, *mount.Mount, mountJSON) error { return nil }
 			if served {
@@ -74,9 +79,10 @@ UTF-8), repository, and archive if one is mounted.`,
 			} else if a.json {
 				ready = func(_ *session, _ *mount.Mount, result mountJSON) error { return a.emit(result) }
 			}
-			return a.mount(cmd.Context(), loc, point, o, ready)
+			return a.mount(cmd.Context(), loc, &c, point, o, ready)
 		},
 	}
+	c.flags(cmd.Flags())
 	cmd.Flags().BoolVarP(&foreground, "foreground", "f", false, "serve the files until interrupted, instead of in the background")
 	cmd.Flags().StringArrayVarP(&lists, "options", "o", nil, "mount options, apart by commas")
 	cmd.Flags().BoolVar(&served, servedFlag, false, "serve the files for the process that has started this one")
@@ -85,7 +91,7 @@ UTF-8), repository, and archive if one is mounted.`,
 }
 
 // mount serves archives at a folder until somebody unmounts it or the context is done. It calls ready once they are there.
-func (a *app) mount(ctx context.Context, loc location.Location, point string, o mount.Options,
+func (a *app) mount(ctx context.Context, loc location.Location, c *choice, point string, o mount.Options,
 	ready func(*session, *mount.Mount, mountJSON) error,
 ) error {
 	if err := mount.Check(point, o); err != nil { // before somebody is asked for a passphrase in vain
@@ -98,12 +104,13 @@ func (a *app) mount(ctx context.Context, loc location.Location, point string, o 
 	defer s.Close()
 	o.Source = loc.String()
 	o.Warn = a.warn
-	if o.Archives = s.cat.Archives(); loc.Archive != "" {
+	if o.Archives, err = c.entries(s); err != nil {
+		return err
+	}
+	if o.Single = loc.Archive != ""; o.Single {
 		if _, err := s.cat.Archive(ctx, loc.Archive); err != nil {
 			return err
 		}
-		o.Single = true
-		o.Archives = []catalog.Entry{{Name: loc.Archive, ArchiveRef: s.cat.Manifest.Archives[loc.Archive]}}
 	}
 	m, err := mount.New(ctx, s.cat, point, o)
 	if err != nil {

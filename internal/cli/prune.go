@@ -28,7 +28,7 @@ The rules are applied in this order, and an archive that one keeps is not counte
 of the local time, and weeks begin on Monday. A negative number is no limit.
 
 Archives that have to do with different things should not take each other's place: where a repository has several kinds,
-give each its own prefix, and prune them one by one with --prefix.
+give each its own prefix, and prune them one by one with --prefix or, by a pattern for the name, --match-archives.
 
 The last archive of a series, which is a name without its date or number, is kept whatever the rules are, unless
 --even-last says otherwise: backups that have failed for a while must not make the good ones vanish. A checkpoint is
@@ -47,6 +47,10 @@ deleted, if so; deleted and all_archives, objects with
 				return err
 			}
 			p.warnOfOldNames(a, cmd.Flags())
+			if err := p.check(loc); err != nil {
+				return err
+			}
+			p.rules.Match = p.match
 			if p.within != "" || cmd.Flags().Changed("keep-within") {
 				if p.rules.Within, err = retention.ParseWithin(p.within); err != nil {
 					return &usageError{fmt.Sprintf("--keep-within: %v", err)}
@@ -64,7 +68,8 @@ deleted, if so; deleted and all_archives, objects with
 			return a.prune(cmd.Context(), s, p)
 		},
 	}
-	p.flags(cmd.Flags())
+	p.ruleFlags(cmd.Flags())
+	p.matchFlags(cmd.Flags())
 	p.deletion.flags(cmd)
 	return cmd
 }
@@ -72,19 +77,19 @@ deleted, if so; deleted and all_archives, objects with
 // pruning says what to keep, and what to tell of it.
 type pruning struct {
 	deletion
+	choice
 	rules   retention.Rules
 	within  string
 	explain bool
 }
 
-func (p *pruning) flags(f *pflag.FlagSet) {
+func (p *pruning) ruleFlags(f *pflag.FlagSet) {
 	f.StringVar(&p.within, "keep-within", "", "keep all archives within this `INTERVAL`, as 2d")
 	f.IntVarP(&p.rules.Hourly, "keep-hourly", "H", 0, "keep `N` archives, one an hour")
 	f.IntVarP(&p.rules.Daily, "keep-daily", "d", 0, "keep `N` archives, one a day")
 	f.IntVarP(&p.rules.Weekly, "keep-weekly", "w", 0, "keep `N` archives, one a week")
 	f.IntVarP(&p.rules.Monthly, "keep-monthly", "m", 0, "keep `N` archives, one a month")
 	f.IntVarP(&p.rules.Yearly, "keep-yearly", "y", 0, "keep `N` archives, one a year")
-	f.StringVarP(&p.rules.Prefix, "prefix", "p", "", "look only at archives whose names begin with this")
 	f.BoolVar(&p.rules.EvenLast, "even-last", false, "delete also the last archive of a series, if no rule keeps it")
 	f.BoolVar(&p.explain, "explain", false, "tell of each archive which rule keeps it")
 	for _, name := range oldNames {

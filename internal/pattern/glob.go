@@ -259,3 +259,18 @@ func toUnicode(s string) string {
 	}
 	return b.String()
 }
+
+// A Glob is a pattern for names that are no paths, with "*" for any characters, "?" for one and [seq] for one of some.
+type Glob struct{ g *globber }
+
+// ParseGlob reads a pattern.
+func ParseGlob(text string) (*Glob, error) {
+	g, err := newGlob(text)
+	if err != nil {
+		return nil, fmt.Errorf("pattern %q %w", text, err)
+	}
+	return &Glob{g}, nil
+}
+
+// Match reports whether the pattern matches all of a name.
+func (p *Glob) Match(name string) bool { return p.g.match(name) }

@@ -23,10 +23,10 @@ type Rules struct {
 	Within                                 Within
 	Hourly, Daily, Weekly, Monthly, Yearly int
 
-	Prefix   string         // archives whose names begin otherwise are not looked at
-	EvenLast bool           // delete also the last archive of a series
-	Now      time.Time      // zero: now
-	Zone     *time.Location // nil: the local one
+	Match    func(name string) bool // archives with other names are not looked at; nil: all are
+	EvenLast bool                   // delete also the last archive of a series
+	Now      time.Time              // zero: now
+	Zone     *time.Location         // nil: the local one
 }
 
 // ErrNoRules is returned by Plan for rules that would keep nothing.
@@ -84,7 +84,7 @@ func (d Decision) String() string {
 	return fmt.Sprintf("%s #%d", d.Rule, d.Number)
 }
 
-// Plan decides about all archives whose names begin with the prefix, and returns them from the newest to the oldest.
+// Plan decides about all archives whose names match, and returns them from the newest to the oldest.
 //
 // A checkpoint is half a backup, and so no rule counts it, lest it takes the place of a whole one. It is kept as long as
 // there is nothing newer in its series, for the next backup to go on from.
@@ -104,7 +104,7 @@ func Plan(archives []catalog.Entry, r Rules) ([]Decision, error) {
 	})
 	plan := make([]Decision, 0, len(all))
 	for _, e := range all {
-		if strings.HasPrefix(e.Name, r.Prefix) {
+		if r.Match == nil || r.Match(e.Name) {
 			plan = append(plan, Decision{Entry: e})
 		}
 	}

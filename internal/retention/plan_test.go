@@ -89,7 +89,7 @@ func TestRulesKeepWhatTheySay(t *testing.T) {
 		}},
 		{
 			"prefix", archives("a-1 2026-11-01 00:00:00", "b-1 2026-11-02 00:00:00", "a-2 2026-11-03 00:00:00"),
-			Rules{Daily: 1, Prefix: "a-"},
+			Rules{Daily: 1, Match: beginsWith("a-")},
 			[]string{"a-2 daily #1", "a-1 -"},
 		},
 		{"the last of each series stays", archives("a-2020-01-01 2020-01-01 00:00:00", "a-2020-01-02 2020-01-02 00:00:00",
@@ -103,7 +103,7 @@ func TestRulesKeepWhatTheySay(t *testing.T) {
 		},
 		{
 			"one outside of the prefix is one too", archives("a-2019-01-01 2019-01-01 00:00:00", "a-2020-01-01 2020-01-01 00:00:00"),
-			Rules{Within: within(t, "1d"), Prefix: "a-2019"},
+			Rules{Within: within(t, "1d"), Match: beginsWith("a-2019")},
 			[]string{"a-2019-01-01 -"},
 		},
 		{"checkpoints", archives(
@@ -138,7 +138,7 @@ func TestRulesKeepWhatTheySay(t *testing.T) {
 			t.Errorf("%s: %s", tt.name, diff)
 		}
 	}
-	if _, err := Plan(daily, Rules{Prefix: "h"}); !errors.Is(err, ErrNoRules) {
+	if _, err := Plan(daily, Rules{Match: beginsWith("h")}); !errors.Is(err, ErrNoRules) {
 		t.Errorf("no rules: %v", err)
 	}
 }
@@ -281,4 +281,8 @@ func TestSeries(t *testing.T) {
 			}
 		}
 	}
+}
+
+func beginsWith(prefix string) func(string) bool {
+	return func(name string) bool { return strings.HasPrefix(name, prefix) }
 }
