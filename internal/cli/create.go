@@ -32,7 +32,9 @@ What cannot be read is reported and left out, and the exit code is 1. What is be
 see "garret help patterns"; a PATH that is below another one is stored even if the way to it is left out.
 
 The PATH - is standard input, which becomes a file with the name of --stdin-name. If it cannot be read to its end, nothing
-is stored. But of a program that fails, a shell tells nothing unless it is told to: "set -o pipefail".
+is stored. But of a program that fails, a shell tells nothing unless it is told to: "set -o pipefail". Better, have it run by
+garret: with --stdin-from-command, what follows -- is a program with its arguments, whose output is stored as standard
+input would be. There is an archive only if it ends with exit code 0. It is told to end when the backup is interrupted.
 
 The paths in the list of --files-from are stored as they are there: nothing in them is special, and a folder is stored
 without what is in it, so that what "find" has found can be stored and nothing else. Patterns of --exclude leave out
@@ -61,9 +63,13 @@ from there.`,
   garret create --stats '/backup/home::{hostname}-{now:%F}' ~ -e '*/.cache/'
   garret create --dry-run --list /backup/home::test ~ -e '*/.cache/'
   find . -name '*.go' | garret create --files-from - ::code
-  pg_dump shop | garret create --stdin-name shop.sql '::shop-{now}' -`,
-		Args: args(1, -1),
+  garret create --stdin-from-command --stdin-name shop.sql '::shop-{now}' -- pg_dump shop`,
+		Args: func(cmd *cobra.Command, all []string) error {
+			given, _ := sel.split(cmd, all)
+			return args(1, -1)(cmd, given)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			defer sel.close()
 			if o.Checkpoint < 0 {
 				return &usageError{"--checkpoint-interval cannot be negative; 0 is never"}
 			}
@@ -74,7 +80,7 @@ from there.`,
 			if err := m.set(&o.Options); err != nil {
 				return err
 			}
-			if err := sel.choose(cmd, a, args[1:], &o.Options); err != nil {
+			if err := sel.choose(cmd, a, args, &o.Options); err != nil {
 				return err
 			}
 			s, err := a.openToWrite(cmd.Context(), loc, sel.dryRun)

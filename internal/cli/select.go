@@ -86,7 +86,10 @@ type createSelection struct {
 	filesFrom     string
 	null          bool
 	stdinName     string
+	fromCommand   bool
 	dryRun, list  bool
+
+	program *feeder // whose output is standard input's content; nil: none
 }
 
 func (c *createSelection) add(cmd *cobra.Command) {
@@ -98,12 +101,35 @@ func (c *createSelection) add(cmd *cobra.Command) {
 		"store the paths in this `FILE`, one a line, and of folders nothing that is in them; - is standard input")
 	flags.BoolVarP(&c.null, "null", "0", false, "in the list of --files-from, each path has a zero byte after it")
 	flags.StringVar(&c.stdinName, "stdin-name", defaultStdinName, "the `NAME` that standard input is stored as, if a PATH is -")
+	flags.BoolVar(&c.fromCommand, "stdin-from-command", false,
+		"store what the command after -- writes, as standard input; there is an archive only if it ends well")
 	flags.BoolVarP(&c.dryRun, "dry-run", "n", false, "store nothing; with --list, say what would be stored")
 	flags.BoolVar(&c.list, "list", false, "print each path after a letter that says what became of it")
 }
 
+// split tells the arguments from the command of --stdin-from-command.
+func (c *createSelection) split(cmd *cobra.Command, all []string) (args, command []string) {
+	if n := cmd.ArgsLenAtDash(); c.fromCommand && n >= 0 {
+		return all[:n], all[n:]
+	}
+	return all, nil
+}
+
 // choose says in o what is to be stored: the paths among the arguments, or those of a list.
-func (c *createSelection) choose(cmd *cobra.Command, a *app, paths []string, o *backup.Options) error {
+func (c *createSelection) choose(cmd *cobra.Command, a *app, all []string, o *backup.Options) (err error) {
+	args, command := c.split(cmd, all)
+	paths := args[1:]
+	var stdin io.Reader = a.stdin
+	if c.fromCommand {
+		if len(command) == 0 {
+			return &usageError{"--stdin-from-command: no command is given; the usage is: " +
+				"garret create --stdin-from-command REPO::ARCHIVE -- COMMAND [ARGUMENT...]"}
+		}
+		if c.program, err = a.newFeeder(cmd.Context(), command); err != nil {
+			return err
+		}
+		paths, stdin = append(slices.Clone(paths), stdinPath), c.program
+	}
 	if err := c.check(cmd, paths); err != nil {
 		return err
 	}
@@ -113,7 +139,7 @@ func (c *createSelection) choose(cmd *cobra.Command, a *app, paths []string, o *
 	o.OneFileSystem = c.oneFileSystem
 	for _, p := range paths {
 		if p == stdinPath {
-			o.Stdin, o.StdinName = a.stdin, c.stdinName
+			o.Stdin, o.StdinName = stdin, c.stdinName
 		} else {
 			o.Paths = append(o.Paths, p)
 		}
@@ -158,7 +184,7 @@ func (c *createSelection) check(cmd *cobra.Command, paths []string) error {
 	case c.null && !list:
 		return &usageError{"--null says how the list of --files-from is written, and there is none"}
 	case given("stdin-name") && !slices.Contains(paths, stdinPath):
-		return &usageError{"--stdin-name needs the PATH -, which stands for standard input"}
+		return &usageError{"--stdin-name needs the PATH -, which stands for standard input, or --stdin-from-command"}
 	case stdin > 1:
 		return &usageError{"standard input (-) can be used for one thing only"}
 	}
@@ -203,6 +229,13 @@ func (a *app) tellStored(o *backup.Options) {
 		if l.Status != backup.StatusExcluded && l.Status != backup.StatusError {
 			a.say("%s", quotePath(l.Path))
 		}
+	}
+}
+
+// close ends the program, if there is one.
+func (c *createSelection) close() {
+	if c.program != nil {
+		c.program.Close()
 	}
 }
 
