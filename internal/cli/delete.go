@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"garret/internal/archive"
 	"garret/internal/cache"
 	"garret/internal/catalog"
 	"garret/internal/retention"
@@ -24,6 +26,9 @@ or as REPO::ARCHIVE. Either all are deleted or none is.
 
 ` + choiceHelp + ` The archives
 are told of then; try it with --dry-run.
+
+An archive with the tag ` + archive.TagProtected + ` is not deleted, see "garret help tag": it is an error to name one, and of those that are
+chosen it is left out.
 
 The room becomes free when the segments are compacted in which the objects were. Those with much that is dead are at
 once, the others by "garret compact".
@@ -54,6 +59,9 @@ deleted, if so; deleted and all_archives, objects with
 				if err != nil {
 					return err
 				}
+				if chosen, err = a.unprotected(cmd.Context(), s, chosen); err != nil {
+					return err
+				}
 				archives = names(chosen)
 			}
 			return a.delete(cmd.Context(), s, archives, d)
@@ -75,6 +83,30 @@ func (d *deletion) flags(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&d.stats, "stats", "s", false, "print statistics of what is deleted")
 }
 
+// protected returns those of some archives that are protected. Of what is lost, nobody can say so.
+func (s *session) protected(ctx context.Context, entries []catalog.Entry) (kept []catalog.Entry, err error) {
+	err = s.eachRecord(ctx, entries, func(e catalog.Entry, rec *archive.Archive, err error) error {
+		if err == nil && slices.Contains(rec.Tags, archive.TagProtected) {
+			kept = append(kept, e)
+		}
+		if err != nil && !catalog.Lost(err) {
+			return fmt.Errorf("read the record of archive %q: %w", e.Name, err)
+		}
+		return nil
+	})
+	return kept, err
+}
+
+// unprotected returns those of some archives that are not protected, and tells of the others.
+func (a *app) unprotected(ctx context.Context, s *session, entries []catalog.Entry) ([]catalog.Entry, error) {
+	kept, err := s.protected(ctx, entries)
+	for _, e := range kept {
+		a.ui.Printf("garret: archive %q is left, as the tag %s protects it", e.Name, archive.TagProtected)
+		entries = slices.DeleteFunc(entries, func(o catalog.Entry) bool { return o.Name == e.Name })
+	}
+	return entries, err
+}
+
 // archiveLine describes an archive as Attic lists it.
 func (a *app) archiveLine(e catalog.Entry) string {
 	return fmt.Sprintf("%-36s %s", a.line(e.Name), e.Time.Local().Format(time.ANSIC))
@@ -85,6 +117,12 @@ func (a *app) delete(ctx context.Context, s *session, names []string, d deletion
 	entries, err := s.entries(names)
 	if err != nil {
 		return err
+	}
+	if kept, err := s.protected(ctx, entries); err != nil {
+		return err
+	} else if len(kept) > 0 {
+		return fmt.Errorf("archive %q is protected by the tag %s; \"garret tag --remove %[2]s\" takes that away",
+			kept[0].Name, archive.TagProtected)
 	}
 	chunks, removed, err := a.remove(ctx, s, names, d.dryRun)
 	if err != nil {

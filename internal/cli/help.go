@@ -16,7 +16,7 @@ var groups = []struct {
 		"backup", "create", "list", "extract", "diff", "find", "mount", "umount", "export-tar", "import-tar",
 	}},
 	{"repository", "Look after a repository:", []string{
-		"init", "info", "check", "rename", "comment", "delete", "prune", "compact", "rollback", "change-passphrase", "key",
+		"init", "info", "check", "rename", "comment", "tag", "delete", "prune", "compact", "rollback", "change-passphrase", "key",
 	}},
 	{"other", "Other commands:", []string{"object", "serve", "completion", "help", "version"}},
 }

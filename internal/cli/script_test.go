@@ -129,10 +129,11 @@ func runWithCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// makeArchive makes an archive as of some time in a repository that is not encrypted: archive REPO NAME TIME PATH
+// makeArchive makes an archive as of some time in a repository that is not encrypted, as if by a host:
+// archive REPO NAME TIME PATH [HOST]
 func makeArchive(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 4 {
-		ts.Fatalf("usage: archive REPO NAME TIME PATH")
+	if neg || len(args) < 4 || len(args) > 5 {
+		ts.Fatalf("usage: archive REPO NAME TIME PATH [HOST]")
 	}
 	at, err := time.Parse("2006-01-02T15:04:05", args[2])
 	ts.Check(err)
@@ -144,7 +145,9 @@ func makeArchive(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	cat, err := catalog.New(r, envelope.NewPlaintext(), env)
 	ts.Check(err)
-	_, err = backup.Run(ctx, r, cat, backup.Options{Name: args[1], Time: at, Dir: ts.MkAbs("."), Paths: args[3:]})
+	_, err = backup.Run(ctx, r, cat, backup.Options{
+		Name: args[1], Time: at, Dir: ts.MkAbs("."), Paths: args[3:4], Hostname: optional(args, 4),
+	})
 	ts.Check(err)
 }
 

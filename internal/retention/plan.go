@@ -12,21 +12,32 @@ import (
 	"strings"
 	"time"
 
+	"garret/internal/archive"
 	"garret/internal/catalog"
 )
 
-// Rules say which archives to keep. They are those of Attic: each is applied to all archives, from Within to Yearly. A rule
-// with a period looks at the newest archive of each hour, day, week, month or year in local time, from the newest on, and
+// Rules say which archives to keep. They are those of Attic and some more: each is applied to all archives, from Tags to
+// Yearly, or to those of each group by themselves. A rule with a period looks at the newest archive of each hour, day, week, month or year in local time, from the newest on, and
 // keeps it, until it has kept as many as its number; what an earlier rule keeps does not count. A negative number is no
 // limit, and 0 is no rule.
 type Rules struct {
+	Tags                                   []string // what has one of these is kept; what is protected always is
+	Last                                   int      // the newest are kept, whenever they were made
 	Within                                 Within
 	Hourly, Daily, Weekly, Monthly, Yearly int
 
-	Match    func(name string) bool // archives with other names are not looked at; nil: all are
-	EvenLast bool                   // delete also the last archive of a series
-	Now      time.Time              // zero: now
-	Zone     *time.Location         // nil: the local one
+	Match    func(name string) bool    // archives with other names are not looked at; nil: all are
+	Facts    func(catalog.Entry) Facts // nil: nothing is known, which is as if there were no tags and no groups
+	EvenLast bool                      // delete also the last archive of a series
+	Now      time.Time                 // zero: now
+	Zone     *time.Location            // nil: the local one
+}
+
+// Facts are what rules ask of an archive's record.
+type Facts struct {
+	Unreadable bool // and so nobody knows whether it may go
+	Tags       []string
+	Group      string // archives of a group are thinned by themselves
 }
 
 // ErrNoRules is returned by Plan for rules that would keep nothing.
@@ -64,10 +75,13 @@ type Decision struct {
 	Keep   bool
 	Rule   string // that keeps it, one of those below; or Superseded; or empty: none
 	Number int    // how many the rule has kept, with this one; 0 if that is of no interest
+	Group  string
 }
 
-// Rules that keep an archive, as a Decision names them, beside "hourly" to "yearly".
+// Rules that keep an archive, as a Decision names them, beside "last" and "hourly" to "yearly".
 const (
+	RuleTag        = "tag"
+	RuleUnreadable = "record unreadable" // it may be protected
 	RuleWithin     = "within"
 	RuleCheckpoint = "latest checkpoint"     // it is a checkpoint, and its series has nothing that is newer
 	RuleLast       = "last of its series"    // no other archive of its series would be left
@@ -84,12 +98,18 @@ func (d Decision) String() string {
 	return fmt.Sprintf("%s #%d", d.Rule, d.Number)
 }
 
+// isNone reports whether the rules keep nothing.
+func (r Rules) isNone() bool {
+	return len(r.Tags) == 0 && r.Last == 0 && r.Within.hours == 0 &&
+		r.Hourly == 0 && r.Daily == 0 && r.Weekly == 0 && r.Monthly == 0 && r.Yearly == 0
+}
+
 // Plan decides about all archives whose names match, and returns them from the newest to the oldest.
 //
 // A checkpoint is half a backup, and so no rule counts it, lest it takes the place of a whole one. It is kept as long as
 // there is nothing newer in its series, for the next backup to go on from.
 func Plan(archives []catalog.Entry, r Rules) ([]Decision, error) {
-	if r.Within.hours == 0 && r.Hourly == 0 && r.Daily == 0 && r.Weekly == 0 && r.Monthly == 0 && r.Yearly == 0 {
+	if r.isNone() {
 		return nil, ErrNoRules
 	}
 	if r.Now.IsZero() {
@@ -108,25 +128,69 @@ func Plan(archives []catalog.Entry, r Rules) ([]Decision, error) {
 			plan = append(plan, Decision{Entry: e})
 		}
 	}
-	r.within(plan)
-	for _, p := range periods {
-		r.period(plan, p.name, p.number(r), p.of)
+	r.facts(plan)
+	for _, g := range groups(plan) {
+		r.period(g, "last", r.Last, func(time.Time) string { return "" })
+		r.within(g)
+		for _, p := range periods {
+			r.period(g, p.name, p.number(r), p.of)
+		}
 	}
 	r.checkpoints(all, plan)
 	if !r.EvenLast {
-		keepLast(all, plan)
+		r.keepLast(all, plan)
 	}
 	return plan, nil
 }
 
-func (r Rules) within(plan []Decision) {
+// series tells series apart, and those of each group from those of others.
+func (r Rules) series(e catalog.Entry) string {
+	if r.Facts == nil {
+		return Series(e.Name)
+	}
+	return Series(e.Name) + "\x00" + r.Facts(e).Group
+}
+
+// facts keeps what has a tag that says so, and finds out to which groups archives belong.
+func (r Rules) facts(plan []Decision) {
+	for i := range plan {
+		d := &plan[i]
+		if r.Facts == nil {
+			continue
+		}
+		f := r.Facts(d.Entry)
+		d.Group = f.Group
+		if f.Unreadable {
+			d.Keep, d.Rule = true, RuleUnreadable
+		}
+		for _, tag := range f.Tags {
+			if tag == archive.TagProtected || slices.Contains(r.Tags, tag) {
+				d.Keep, d.Rule = true, RuleTag+" "+tag
+				break
+			}
+		}
+	}
+}
+
+// groups returns the archives that are no checkpoints by groups, in each from the newest to the oldest.
+func groups(plan []Decision) map[string][]*Decision {
+	groups := map[string][]*Decision{}
+	for i := range plan {
+		if d := &plan[i]; !IsCheckpoint(d.Name) {
+			groups[d.Group] = append(groups[d.Group], d)
+		}
+	}
+	return groups
+}
+
+func (r Rules) within(group []*Decision) {
 	if r.Within.hours == 0 {
 		return
 	}
 	begin := r.Now.Add(-time.Duration(r.Within.hours) * time.Hour)
 	n := 0
-	for i := range plan {
-		if d := &plan[i]; !IsCheckpoint(d.Name) && d.Time.After(begin) {
+	for _, d := range group {
+		if !d.Keep && d.Time.After(begin) {
 			n++
 			d.Keep, d.Rule, d.Number = true, RuleWithin+" "+r.Within.text, n
 		}
@@ -149,18 +213,15 @@ var periods = []struct {
 	{"yearly", func(r Rules) int { return r.Yearly }, func(t time.Time) string { return t.Format("2006") }},
 }
 
-func (r Rules) period(plan []Decision, rule string, most int, of func(time.Time) string) {
+// period applies a rule with a period. An empty period is of its own.
+func (r Rules) period(group []*Decision, rule string, most int, of func(time.Time) string) {
 	last, n := "", 0
-	for i := range plan {
-		d := &plan[i]
+	for _, d := range group {
 		if n == most {
 			return
 		}
-		if IsCheckpoint(d.Name) {
-			continue
-		}
 		period := of(d.Time.In(r.Zone))
-		if period == last {
+		if period == last && period != "" {
 			continue
 		}
 		last = period
@@ -175,14 +236,14 @@ func (r Rules) period(plan []Decision, rule string, most int, of func(time.Time)
 func (r Rules) checkpoints(all []catalog.Entry, plan []Decision) {
 	newest := map[string]string{} // of each series, of whatever prefix
 	for _, e := range all {
-		if s := Series(e.Name); newest[s] == "" {
+		if s := r.series(e); newest[s] == "" {
 			newest[s] = e.Name
 		}
 	}
 	for i := range plan {
-		if d := &plan[i]; IsCheckpoint(d.Name) {
+		if d := &plan[i]; IsCheckpoint(d.Name) && !d.Keep {
 			d.Rule = Superseded
-			if newest[Series(d.Name)] == d.Name {
+			if newest[r.series(d.Entry)] == d.Name {
 				d.Keep, d.Rule = true, RuleCheckpoint
 			}
 		}
@@ -190,20 +251,20 @@ func (r Rules) checkpoints(all []catalog.Entry, plan []Decision) {
 }
 
 // keepLast keeps the newest archive of each series of which otherwise none would be left.
-func keepLast(all []catalog.Entry, plan []Decision) {
+func (r Rules) keepLast(all []catalog.Entry, plan []Decision) {
 	deleted := map[string]bool{}
 	for _, d := range plan {
-		deleted[d.Name] = !d.Keep
+		deleted[d.Name] = !d.Keep || d.Rule == RuleUnreadable // which may be all that is left, and no use
 	}
 	left := map[string]bool{}
 	for _, e := range all {
 		if !IsCheckpoint(e.Name) && !deleted[e.Name] {
-			left[Series(e.Name)] = true
+			left[r.series(e)] = true
 		}
 	}
 	for i := range plan {
 		d := &plan[i]
-		if s := Series(d.Name); !IsCheckpoint(d.Name) && !left[s] {
+		if s := r.series(d.Entry); !IsCheckpoint(d.Name) && !left[s] && d.Rule != RuleUnreadable {
 			left[s] = true
 			d.Keep, d.Rule = true, RuleLast
 		}
