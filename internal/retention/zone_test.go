@@ -27,13 +27,16 @@ func TestPeriodsAreThoseOfTheCalendar(t *testing.T) {
 	year := func(at time.Time) string { return at.Format("2006") }
 	week := func(at time.Time) string { y, w := at.ISOWeek(); return fmt.Sprint(y, " week ", w) }
 	for _, tt := range []struct{ zone, around string }{
-		{"Europe/Berlin", "2026-03-29"}, {"Europe/Berlin", "2026-10-25"},
-		{"America/New_York", "2026-03-08"}, {"America/New_York", "2026-11-01"},
+		{"Europe/Berlin", "2026-03-29"},
+		{"Europe/Berlin", "2026-10-25"},
+		{"America/New_York", "2026-03-08"},
+		{"America/New_York", "2026-11-01"},
 		{"America/Sao_Paulo", "2018-11-04"}, // begins at one in the morning
 		{"Australia/Lord_Howe", "2026-04-05"},
 		{"Pacific/Apia", "2011-12-30"}, // which was no day there
 		{"Asia/Kolkata", "2026-01-01"},
-		{"Europe/Berlin", "2021-01-01"}, {"America/New_York", "2025-01-01"}, // weeks of two years
+		{"Europe/Berlin", "2021-01-01"},
+		{"America/New_York", "2025-01-01"}, // weeks of two years
 	} {
 		zone, err := time.LoadLocation(tt.zone)
 		if err != nil {
