@@ -289,3 +289,90 @@ func newerEntry() string {
 	b = append(append(b, 7), body...)
 	return string(binary.LittleEndian.AppendUint32(nil, crc32.ChecksumIEEE(b))) + string(b)
 }
+
+// TestNewerFilesBesideTheLogAreMadeAnew gives the files of the index versions that are to come: what they say of the log can
+// be had from it.
+func TestNewerFilesBesideTheLogAreMadeAnew(t *testing.T) {
+	var told []error
+	r := newRepository(t, nil)
+	mustPut(t, r, 1, "one")
+	mustCommit(t, r)
+	if err := r.flush(); err != nil { // it would not be worth it
+		t.Fatal(err)
+	}
+	path := filepath.Join(r.String(), tablesName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[8] = tablesVersion + 1
+	body := b[:len(b)-4]
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b = binary.LittleEndian.AppendUint32(body, crc32.Checksum(body, castagnoli))
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(context.Background(), r.String(), &Options{Warn: func(err error) { told = append(told, err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if got := contents(t, again); len(got) != 1 {
+		t.Errorf("it holds %v", got)
+	}
+	if len(told) == 0 || !errors.Is(told[0], ErrNewer) {
+		t.Errorf("told %v", told)
+	}
+	h := (&hints{}).encode()
+	h = []byte(strings.Replace(string(h), "version\x01", "version\x02", 1))
+	if _, err := parseHints(h); !errors.Is(err, ErrNewer) || errors.Is(err, ErrIntegrity) {
+		t.Errorf("hints: %v", err)
+	}
+}
+
+// TestNewerEntryOfAnObjectIsNoDamage has the index name an entry that is not known.
+func TestNewerEntryOfAnObjectIsNoDamage(t *testing.T) {
+	ctx := context.Background()
+	path := filepath.Join(t.TempDir(), "repo")
+	r, err := Create(ctx, path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, r, 1, "one")
+	mustCommit(t, r)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err = Open(ctx, path, nil) // with its index, which is not read again
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	segmentPath := filepath.Join(path, "data", "0", "1")
+	b, err := os.ReadFile(segmentPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := b[segment.MagicSize : len(b)-segment.HeaderSize]
+	entry[8] = 9
+	binary.LittleEndian.PutUint32(entry, crc32.ChecksumIEEE(entry[4:]))
+	if err := os.WriteFile(segmentPath, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for id, err := range r.All(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Get(ctx, id); !errors.Is(err, ErrNewer) || errors.Is(err, ErrIntegrity) {
+			t.Errorf("it is %v", err)
+		}
+	}
+	if _, err := r.Check(ctx, CheckOptions{Repair: true}); !errors.Is(err, ErrNewer) {
+		t.Errorf("check: %v", err)
+	}
+	if after, err := os.ReadFile(segmentPath); err != nil || string(after) != string(b) {
+		t.Error("the segment has changed")
+	}
+}

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -32,7 +33,7 @@ func (h *hints) encode() []byte {
 
 func parseHints(b []byte) (h *hints, err error) {
 	defer func() {
-		if err != nil {
+		if err != nil && !errors.Is(err, ErrNewer) {
 			err = fmt.Errorf("%w: hints: %w", ErrIntegrity, err)
 		}
 	}()
@@ -51,7 +52,9 @@ func parseHints(b []byte) (h *hints, err error) {
 		switch string(key) {
 		case "version":
 			var v int64
-			if v, b, err = msgp.ReadInt64Bytes(b); err == nil && v != 1 {
+			if v, b, err = msgp.ReadInt64Bytes(b); err == nil && v > 1 {
+				err = fmt.Errorf("%w: the hints have version %d", ErrNewer, v)
+			} else if err == nil && v != 1 {
 				err = fmt.Errorf("version %d", v)
 			}
 		case "segments":

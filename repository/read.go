@@ -214,6 +214,9 @@ func (r *Repository) read(loc location, id ID) ([]byte, error) {
 	}
 	e, err := segment.ParseHeader(buf[:n])
 	if err != nil {
+		if newer := segment.Newer(s, s.Size(), int64(loc.offset)); errors.Is(newer, ErrNewer) {
+			return nil, fmt.Errorf("object %v in segment %d: %w", id, loc.segment, newer)
+		}
 		return nil, damaged(err.Error())
 	}
 	if e.Tag != segment.Put {

@@ -97,8 +97,11 @@ func readState(s storage.Storage) (st *state, err error) {
 	}
 	le := binary.LittleEndian
 	body := b[:len(b)-4]
-	if crc32.Checksum(body, castagnoli) != le.Uint32(b[len(body):]) || le.Uint32(b[8:]) != tablesVersion {
+	if crc32.Checksum(body, castagnoli) != le.Uint32(b[len(body):]) {
 		return nil, void
+	}
+	if v := le.Uint32(b[8:]); v != tablesVersion { // that they are made anew costs the newer one no more than time
+		return nil, fmt.Errorf("file %q: %w: it has version %d", tablesName, ErrNewer, v)
 	}
 	st = &state{
 		transaction: le.Uint32(b[12:]), size: int64(le.Uint64(b[16:])), tail: le.Uint32(b[24:]),

@@ -223,6 +223,17 @@ func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrKeyfile}, args...)...)
 }
 
+// newerKeyfile is the error of a key file that a later version has made. It matches ErrKeyfile and repository.ErrNewer.
+type newerKeyfile struct{ what string }
+
+func (e *newerKeyfile) Error() string {
+	return fmt.Sprintf("%v: %s is not known", repository.ErrNewer, e.what)
+}
+
+func (e *newerKeyfile) Is(target error) bool {
+	return target == ErrKeyfile || target == repository.ErrNewer
+}
+
 // lockedKey is what a key file holds, before it is opened with the passphrase.
 type lockedKey struct {
 	packed            []byte // the msgpack with all of it
@@ -267,12 +278,14 @@ func parseKeyfile(data []byte, repoID repository.ID) (*lockedKey, error) {
 		}
 	})
 	switch {
+	case version > 1:
+		return nil, &newerKeyfile{fmt.Sprintf("its version %d", version)}
 	case r.Err() != nil:
 		return nil, invalid("%w", r.Err())
 	case version != 1:
-		return nil, invalid("its version %d is not known", version)
+		return nil, invalid("its version is %d", version)
 	case alg != algorithm:
-		return nil, invalid("its algorithm %q is not known", alg)
+		return nil, &newerKeyfile{fmt.Sprintf("its algorithm %q", alg)}
 	case l.iterations == 0 || len(l.salt) == 0 || len(l.digest) != sha256.Size || len(l.box) == 0:
 		return nil, invalid("something is missing in it")
 	}
@@ -330,10 +343,12 @@ func decodeKey(packed []byte, repoID repository.ID) (*Key, error) {
 		}
 	})
 	switch {
+	case version > 1:
+		return nil, &newerKeyfile{fmt.Sprintf("the version %d of its key", version)}
 	case r.Err() != nil:
 		return nil, invalid("%w", r.Err())
 	case version != 1:
-		return nil, invalid("its inner version %d is not known", version)
+		return nil, invalid("the version of its key is %d", version)
 	case found != 4:
 		return nil, invalid("a key is missing in it")
 	case !bytes.Equal(innerID, repoID[:]):

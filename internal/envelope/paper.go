@@ -176,7 +176,7 @@ func (p *PaperKey) read(number int, line string) (b []byte, problem string) {
 	switch number {
 	case 1:
 		if b[0] != paperVersion {
-			return nil, fmt.Sprintf("version %d of paper keys is not known", b[0])
+			return nil, fmt.Sprintf("version %d of paper keys is not known: a newer garret has printed it", b[0])
 		}
 	case paperLines(paperHeaderSize):
 		n := binary.BigEndian.Uint16(b[(paperHeaderSize-2)%paperLineSize:])

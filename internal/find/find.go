@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -144,7 +143,7 @@ func (f *finder) archive(ctx context.Context, a *archive.Archive) error {
 		for data, err := range f.catalog.Read(ctx, len(ids), func(i int) repository.ID { return ids[i] }, readAhead) {
 			if err != nil {
 				err = fmt.Errorf("read the items of archive %q, chunk %d of %d: %w", a.Name, i+n+1, len(a.Items), err)
-				if !errors.Is(err, repository.ErrNotFound) && !errors.Is(err, repository.ErrIntegrity) {
+				if !catalog.Lost(err) {
 					return err
 				}
 				f.Warn(err)
