@@ -104,6 +104,9 @@ repository, REPO may be left out: see "garret help locations".`,
 	root.SetVersionTemplate("garret {{.Version}}\n")
 	a.commonFlags(root.PersistentFlags())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if advice := otherFlag(cmd.Name(), err); advice != "" {
+			return &usageError{advice}
+		}
 		return &usageError{fmt.Sprintf("%s; see %s --help", flagMessage(err), cmd.CommandPath())}
 	})
 	root.AddCommand(
@@ -140,6 +143,7 @@ repository, REPO may be left out: see "garret help locations".`,
 		exitCodesTopic(),
 	)
 	group(root)
+	takeOtherNames(root)
 	a.complete(root)
 	return root
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"garret/internal/archive"
 	"garret/internal/catalog"
 	"garret/internal/retention"
+	"garret/repository"
 )
 
 // groupFacts are what prune --group-by can tell groups of archives apart by.
@@ -47,7 +49,7 @@ func (p *pruning) facts(ctx context.Context, s *session) (map[string]retention.F
 		switch {
 		case err == nil:
 			all[e.Name] = retention.Facts{Tags: rec.Tags, Group: p.group(e, rec)}
-		case catalog.Lost(err):
+		case catalog.Lost(err), errors.Is(err, repository.ErrNewer):
 			all[e.Name] = retention.Facts{Unreadable: true}
 		default:
 			return fmt.Errorf("read the record of archive %q: %w", e.Name, err)

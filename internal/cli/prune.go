@@ -27,12 +27,12 @@ func (a *app) pruneCommand() *cobra.Command {
   --keep-hourly N         keeps the newest archive of each of the last N hours in which there is one; --keep-daily,
                           --keep-weekly, --keep-monthly and --keep-yearly do so with days, weeks, months and years
 
-The rules are applied in this order, and an archive that one keeps is not counted by the next. A negative number
-is no limit.
+The rules are applied in this order, and an archive that one keeps is not counted by the next. A negative number is
+no limit.
 
 Hours and days are those of the calendar here, also where clocks are set forward or back: a day with 23 or 25 hours is one
-day, and of an hour that comes twice, as one, the newest archive is kept. Weeks are those of ISO 8601: the first one of a
-year has its first Thursday, and may begin in December.
+day, and an hour that clocks show twice is two. Weeks are those of ISO 8601: the first one of a year has its first Thursday,
+and may begin in December.
 
 Archives that have to do with different things should not take each other's place: where a repository has several kinds,
 give each its own prefix, and prune them one by one with --prefix or, by a pattern for the name, --match-archives. Or

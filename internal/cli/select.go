@@ -96,7 +96,7 @@ type createSelection struct {
 func (c *createSelection) add(cmd *cobra.Command) {
 	c.excludes.add(cmd)
 	flags := cmd.Flags()
-	flags.BoolVar(&c.oneFileSystem, "do-not-cross-mountpoints", false,
+	flags.BoolVarP(&c.oneFileSystem, "do-not-cross-mountpoints", "x", false,
 		"leave out what is on another file system than the PATH that it is below")
 	flags.StringVar(&c.filesFrom, "files-from", "",
 		"store the paths in this `FILE`, one a line, and of folders nothing that is in them; - is standard input")

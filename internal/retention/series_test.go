@@ -1,11 +1,9 @@
 package retention
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
-	_ "time/tzdata" // machines need not know all zones
 
 	"garret/internal/archive"
 	"garret/internal/catalog"
@@ -19,63 +17,6 @@ func every(begin time.Time, distance time.Duration, n int) []catalog.Entry {
 		entries = append(entries, catalog.Entry{Name: "a-" + at.Format("2006-01-02T15:04"), ArchiveRef: archive.ArchiveRef{Time: at}})
 	}
 	return entries
-}
-
-// TestPeriodsAreThoseOfTheCalendar has archives every half an hour over days that are shorter or longer than others, or
-// missing: of each period the newest is kept, whatever the clocks did.
-func TestPeriodsAreThoseOfTheCalendar(t *testing.T) {
-	year := func(at time.Time) string { return at.Format("2006") }
-	week := func(at time.Time) string { y, w := at.ISOWeek(); return fmt.Sprint(y, " week ", w) }
-	for _, tt := range []struct{ zone, around string }{
-		{"Europe/Berlin", "2026-03-29"},
-		{"Europe/Berlin", "2026-10-25"},
-		{"America/New_York", "2026-03-08"},
-		{"America/New_York", "2026-11-01"},
-		{"America/Sao_Paulo", "2018-11-04"}, // begins at one in the morning
-		{"Australia/Lord_Howe", "2026-04-05"},
-		{"Pacific/Apia", "2011-12-30"}, // which was no day there
-		{"Asia/Kolkata", "2026-01-01"},
-		{"Europe/Berlin", "2021-01-01"},
-		{"America/New_York", "2025-01-01"}, // weeks of two years
-	} {
-		zone, err := time.LoadLocation(tt.zone)
-		if err != nil {
-			t.Fatal(err)
-		}
-		middle, err := time.ParseInLocation(time.DateOnly, tt.around, zone)
-		if err != nil {
-			t.Fatal(err)
-		}
-		entries := every(middle.Add(-5*24*time.Hour).UTC(), 30*time.Minute, 10*48)
-		for rule, of := range map[string]func(time.Time) string{
-			"hourly":  func(at time.Time) string { return at.Format("2006-01-02 15") },
-			"daily":   func(at time.Time) string { return at.Format(time.DateOnly) },
-			"weekly":  week,
-			"monthly": func(at time.Time) string { return at.Format("2006-01") },
-			"yearly":  year,
-		} {
-			newest := map[string]string{} // of each period
-			for _, e := range entries {
-				newest[of(e.Time.In(zone))] = e.Name
-			}
-			rules := Rules{Zone: zone, EvenLast: true}
-			*map[string]*int{
-				"hourly": &rules.Hourly, "daily": &rules.Daily, "weekly": &rules.Weekly, "monthly": &rules.Monthly, "yearly": &rules.Yearly,
-			}[rule] = -1
-			kept := 0
-			for _, d := range plan(t, entries, rules) {
-				if want := newest[of(d.Time.In(zone))] == d.Name; d.Keep != want {
-					t.Errorf("%s around %s: %s: %v is kept: %t", tt.zone, tt.around, rule, d.Time.In(zone), d.Keep)
-				}
-				if d.Keep {
-					kept++
-				}
-			}
-			if kept != len(newest) {
-				t.Errorf("%s around %s: %s keeps %d of %d", tt.zone, tt.around, rule, kept, len(newest))
-			}
-		}
-	}
 }
 
 // TestSeriesDoNotTakeEachOthersPlace prunes over and over while several series are made in one repository: of each there is
