@@ -28,6 +28,7 @@ var repositoryCommands = []string{
 	"extract -t DIR/out REPO::a", "extract --dry-run REPO::a", "verify REPO::a", "export-tar REPO::a DIR/out.tar",
 	"mount --foreground REPO DIR/point",
 	"delete REPO::a", "prune --keep-daily 1 REPO", "rename REPO::a b",
+	"comment REPO::a text", "tag --add x REPO::a",
 	"check REPO", "check --verify-data REPO", "check --repair REPO", "check --repair --verify-data REPO",
 	"check --repair --repository-only REPO", "check --repair --archives-only REPO", "check --max-duration 5 REPO",
 	"compact REPO", "rollback REPO 1",

@@ -105,7 +105,8 @@ func takeOtherNames(root *cobra.Command) {
 		case o.isFlag():
 		case o.ours == "":
 			root.AddCommand(&cobra.Command{
-				Use: o.name, Hidden: true, DisableFlagParsing: true, RunE: func(*cobra.Command, []string) error {
+				Use: o.name, Short: "Say what to type in its place", Hidden: true, DisableFlagParsing: true,
+				RunE: func(*cobra.Command, []string) error {
 					return &usageError{fmt.Sprintf("there is no command %q: %s", o.name, o.advice)}
 				},
 			})
