@@ -13,6 +13,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"garret/repository"
 )
 
 // NonceFile is the name of the file in a repository that says which counter values are taken.
@@ -175,7 +177,8 @@ func formatMark(end uint64) []byte {
 	return fmt.Appendf(line, "%08x\n", crc32.ChecksumIEEE(line))
 }
 
-// readMark makes sense of what reading a mark's file gave. The mark is 0 when there is none or it is damaged.
+// readMark makes sense of what reading a mark's file gave. The mark is 0 when there is none or it is damaged. One of a version
+// to come is an error that matches repository.ErrNewer: who does not know what is taken must not take any.
 func readMark(data []byte, err error) (mark uint64, damaged bool, _ error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, false, nil
@@ -184,9 +187,22 @@ func readMark(data []byte, err error) (mark uint64, damaged bool, _ error) {
 		return 0, false, err
 	}
 	if _, err := fmt.Sscanf(string(data), markFormat, &mark); err != nil || !bytes.Equal(data, formatMark(mark)) {
+		if v := newerMark(data); v > 0 {
+			return 0, false, fmt.Errorf("%w: the record of the counters has version %d", repository.ErrNewer, v)
+		}
 		return 0, true, nil
 	}
 	return mark, false, nil
+}
+
+// newerMark returns the version of a mark that is sound, and of a version to come, or 0.
+func newerMark(data []byte) (version uint64) {
+	body := data[:max(0, len(data)-len("00000000\n"))]
+	if _, err := fmt.Sscanf(string(data), "garret-nonce %d ", &version); err != nil || version < 2 ||
+		string(data[len(body):]) != fmt.Sprintf("%08x\n", crc32.ChecksumIEEE(body)) {
+		return 0
+	}
+	return version
 }
 
 // lockClientFile makes the directory of the client's record and locks the record, until the returned function is
