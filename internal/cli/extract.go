@@ -45,7 +45,8 @@ comes once.
 
 With --json an object says what was done: "files" (with further names), "folders", "others", "bytes" of content,
 "warnings". With --verbose too there is a line before for each item: its "path", "path_base64" if that is not UTF-8, its
-"type" (file, dir, symlink, hardlink, fifo, char, block) and the "size" of its content in bytes.`,
+"type" (file, dir, symlink, hardlink, fifo, char, block), the "size" of its content in bytes, and "flaw" as "garret list"
+has it.`,
 		Example: `  garret extract /backup/photos::monday --target /tmp/back
   garret extract /backup/photos::monday Pictures/2024/cat.jpg
   garret extract --stdout /backup/mail::monday mail/inbox | less`,
@@ -133,7 +134,7 @@ func (a *app) extract(cmd *cobra.Command, args []string, x *extraction) (err err
 		a.tellFlaw(it)
 		switch {
 		case a.verbose && a.json:
-			_ = enc.Encode(extractedJSON{newJSONPath(it.Path), kindOf(it).name, sizeOf(it)}) // out keeps the error
+			_ = enc.Encode(extractedJSON{newJSONPath(it.Path), kindOf(it).name, sizeOf(it), it.Flaw()}) // out keeps the error
 		case a.verbose:
 			a.say("%s", quotePath(it.Path))
 		}
@@ -165,8 +166,9 @@ func (a *app) extract(cmd *cobra.Command, args []string, x *extraction) (err err
 // extractedJSON is an item as extract --json --verbose tells of it.
 type extractedJSON struct {
 	jsonPath
-	Type string `json:"type"`
-	Size int64  `json:"size"`
+	Type string       `json:"type"`
+	Size int64        `json:"size"`
+	Flaw archive.Flaw `json:"flaw,omitempty"`
 }
 
 // extractJSON is what extract --json says in the end.
