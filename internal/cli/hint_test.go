@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -264,6 +263,6 @@ func TestCommandsAreWrittenForAShell(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if want := "<" + strings.Join(words, "><") + ">"; string(out) != want {
-		t.Error(fmt.Sprintf("%q instead of %q", out, want))
+		t.Errorf("%q instead of %q", out, want)
 	}
 }

@@ -34,10 +34,8 @@ may not be whole.
 
 ` + choiceHelp + `
 
-` + choiceHelp + `
-
-With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC), and "comment" and "tags" if it
-has any; or a line for each file:
+With --json, a line for each archive: "name", "id" and "time" (RFC 3339, UTC), and "comment" and
+"tags" if it has any; or a line for each file:
 
   path             its path in the archive
   type             file, dir, symlink, hardlink, fifo, char, block, socket or unknown
