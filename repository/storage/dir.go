@@ -464,10 +464,10 @@ func (d *Dir) Lock(ctx context.Context, exclusive bool, wait time.Duration) (Loc
 	if !ok {
 		return nil, &LockedError{Place: d.path, Holder: fmt.Sprintf("this process (%d)", os.Getpid())}
 	}
-	l := &dirLock{d: d, writable: true, release: release}
+	l := &dirLock{d: d, release: release}
 	l.f, err = os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
-		l.writable = false
+		errors.As(err, &l.readOnly)
 		l.f, err = os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	}
 	if err != nil {
@@ -475,8 +475,8 @@ func (d *Dir) Lock(ctx context.Context, exclusive bool, wait time.Duration) (Loc
 		return nil, err
 	}
 	opened(l.f)
-	if exclusive && !l.writable {
-		err = &fs.PathError{Op: "lock", Path: path, Err: syscall.EROFS}
+	if exclusive && l.readOnly != 0 {
+		err = &fs.PathError{Op: "lock", Path: path, Err: l.readOnly}
 	} else {
 		err = l.take(ctx, exclusive, wait)
 	}
@@ -489,7 +489,7 @@ func (d *Dir) Lock(ctx context.Context, exclusive bool, wait time.Duration) (Loc
 type dirLock struct {
 	d        *Dir
 	f        *os.File
-	writable bool
+	readOnly syscall.Errno // why f is not open for writing; 0: it is
 	release  func()
 }
 
@@ -505,8 +505,8 @@ func (l *dirLock) take(ctx context.Context, exclusive bool, wait time.Duration) 
 }
 
 func (l *dirLock) Upgrade(ctx context.Context, wait time.Duration) error {
-	if !l.writable {
-		return &fs.PathError{Op: "lock", Path: l.f.Name(), Err: syscall.EROFS}
+	if l.readOnly != 0 {
+		return &fs.PathError{Op: "lock", Path: l.f.Name(), Err: l.readOnly}
 	}
 	return l.take(ctx, true, wait)
 }
@@ -518,7 +518,7 @@ func (l *dirLock) Downgrade() error {
 	return nil
 }
 
-func (l *dirLock) Writable() bool { return l.writable }
+func (l *dirLock) Writable() bool { return l.readOnly == 0 }
 
 func (l *dirLock) Unlock() error {
 	defer l.release()
