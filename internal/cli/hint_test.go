@@ -97,10 +97,19 @@ var completions = map[string]string{
 	"garret key":               " --help",
 	"garret object":            " --help",
 	"garret key export":        " /backup/photos /media/stick/photos.key",
+	"garret comment":           " ::monday 'the first one'",
+	"garret rename":            " ::monday sunday",
+	"garret tag":               " --add holiday ::monday",
+	"garret mount -a":          " 'm*' /mnt/photos",
+
+	"garret mount --match-archives": " 'm*' /mnt/photos",
 }
 
 // filledIn replaces the words in whose place a person puts something.
 var filledIn = strings.NewReplacer(
+	"extract --stdout REPO::ARCHIVE PATH", "extract --stdout /backup/photos::monday Pictures/IMG_1234.jpg",
+	"extract REPO::ARCHIVE PATH...", "extract /backup/photos::monday Pictures", "--target FOLDER", "--target /tmp/back",
+	"extract REPO::ARCHIVE", "extract /backup/photos::monday",
 	"REPO::LAST PATH", "/backup/photos::tuesday Pictures", "PATH...", "~/Pictures", "REPO::ARCHIVE", "/backup/photos::new",
 	"REPO", "/backup/photos", "MOUNTPOINT", "/mnt/photos", "%s -dc FILE", "gzip -dc old-backup.tar.gz", "HOST", "host",
 	"COMMAND [ARGUMENT...]", "echo data",

@@ -532,3 +532,15 @@ func (b *crasher) goOn(w workload, s *seenState) error {
 	}
 	return err
 }
+
+// tryObjects reads the objects of the repository in W, whatever is damaged, and changes nothing.
+func (b *bench) tryObjects() (map[repository.ID][32]byte, error) {
+	ctx := context.Background()
+	r, err := repository.Open(ctx, filepath.Join(b.w, "repo"), &repository.Options{Damaged: true, ReadOnly: true, LockWait: time.Minute})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	objects := map[repository.ID][32]byte{}
+	return objects, readObjects(ctx, r, objects, true)
+}

@@ -234,18 +234,6 @@ func readObjects(ctx context.Context, r *repository.Repository, objects map[repo
 	return nil
 }
 
-// tryObjects reads the objects of the repository in W, whatever is damaged, and changes nothing.
-func (b *bench) tryObjects() (map[repository.ID][32]byte, error) {
-	ctx := context.Background()
-	r, err := repository.Open(ctx, filepath.Join(b.w, "repo"), &repository.Options{Damaged: true, ReadOnly: true, LockWait: time.Minute})
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	objects := map[repository.ID][32]byte{}
-	return objects, readObjects(ctx, r, objects, true)
-}
-
 func readArchive(ctx context.Context, cat *catalog.Catalog, name string) (sum [32]byte, err error) {
 	a, err := cat.Archive(ctx, name)
 	if err != nil {
