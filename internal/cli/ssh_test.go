@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,53 +53,39 @@ func startSSHD(t *testing.T) []string {
 			skip("ssh-keygen: %v\n%s", err, out)
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := listener.Addr().(*net.TCPAddr).Port
-	listener.Close()
-	config := fmt.Sprintf(`Port %d
-ListenAddress 127.0.0.1
-HostKey %s/host
-AuthorizedKeysFile %s/client.pub
+	// The client starts the server and is connected with it by a pipe: a port could be taken by another test.
+	for name, text := range map[string]string{
+		"sshd_config": fmt.Sprintf(`HostKey %[1]s/host
+AuthorizedKeysFile %[1]s/client.pub
 PidFile none
 StrictModes no
 UsePAM no
 PasswordAuthentication no
 PermitRootLogin yes
-MaxStartups 100
 MaxSessions 100
 # The start-up files of the person's shell may say anything, and do so at any time.
-SetEnv HOME=%s
-`, port, dir, dir, dir)
-	if err := os.WriteFile(filepath.Join(dir, "config"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	cmd := exec.Command(sshd, "-D", "-e", "-f", filepath.Join(dir, "config"))
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		skip("start sshd: %v", err)
+SetEnv HOME=%[1]s
+`, dir),
+		"ssh_config": fmt.Sprintf(`IdentityFile %[1]s/client
+ProxyCommand %[2]s -i -e -f %[1]s/sshd_config 2>>%[1]s/log
+BatchMode yes
+StrictHostKeyChecking no
+UserKnownHostsFile /dev/null
+LogLevel ERROR
+`, dir, sshd),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("sshd said:\n%s", log.String())
+		if log, err := os.ReadFile(dir + "/log"); err == nil && t.Failed() {
+			t.Logf("sshd said:\n%s", log)
 		}
 	})
-	ssh := fmt.Sprintf("ssh -F /dev/null -i %s/client -p %d -o BatchMode=yes -o StrictHostKeyChecking=no "+
-		"-o UserKnownHostsFile=/dev/null -o LogLevel=ERROR", dir, port)
-	for end := time.Now().Add(5 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
-		args := append(strings.Fields(ssh)[1:], "localhost", "true")
-		out, err := exec.Command("ssh", args...).CombinedOutput()
-		if err == nil {
-			break
-		}
-		if time.Now().After(end) {
-			skip("sshd does not answer: %v\n%s", err, out)
-		}
+	ssh := "ssh -F " + dir + "/ssh_config"
+	if out, err := exec.Command("ssh", append(strings.Fields(ssh)[1:], "localhost", "true")...).CombinedOutput(); err != nil {
+		skip("sshd does not answer: %v\n%s", err, out)
 	}
 	// One connection for all: what is tested is the protocol, and not the greeting.
 	master := exec.Command("ssh", append(strings.Fields(ssh)[1:], "-M", "-N", "-S", dir+"/c", "localhost")...)
