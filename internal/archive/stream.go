@@ -75,7 +75,8 @@ func (d *ItemDecoder) seek() bool {
 	return false
 }
 
-// How many keys an item has, and how it can go on after their number. Each is followed by a test of the next byte.
+// How many keys an item has, and how it can go on after their number. Each is followed by a test of the next byte. A number
+// is followed by the next key, as there are more.
 const (
 	minItemKeys = 7
 	maxItemKeys = 15
@@ -106,7 +107,12 @@ func beginsItem(data []byte) (begins, known bool) {
 		case len(data) <= len(h.head):
 			known = false
 		case h.next(data[len(h.head)]):
-			return true, true
+			after := data[len(h.head):]
+			size := intSize(after[0])
+			if size == 0 || len(after) > size {
+				return size == 0 || isKey(after[size]), true
+			}
+			known = false
 		}
 	}
 	const chunks = "\xa6" + keyChunks
@@ -134,6 +140,19 @@ func beginsItem(data []byte) (begins, known bool) {
 func isArray(lead byte) bool { return lead&0xf0 == 0x90 || lead == 0xdc || lead == 0xdd }
 
 func isInt(lead byte) bool { return lead < 0x80 || lead >= 0xe0 || lead >= 0xcc && lead <= 0xd3 }
+
+// intSize returns the length of a number with its first byte, 0 of anything else.
+func intSize(lead byte) int {
+	switch {
+	case !isInt(lead):
+		return 0
+	case lead < 0x80 || lead >= 0xe0:
+		return 1
+	}
+	return 1 + 1<<(lead&3)
+}
+
+func isKey(lead byte) bool { return lead > 0xa0 && lead < 0xc0 }
 
 func isRawOrNil(lead byte) bool {
 	return lead == 0xc0 || lead>>5 == 0xa0>>5 || lead >= 0xc4 && lead <= 0xc6 || lead >= 0xd9 && lead <= 0xdb
