@@ -32,6 +32,8 @@ type ClientOptions struct {
 	// With version 1 a server is silent for as long as its work takes: there it may be thirty times as long, an hour, and
 	// with a check, which reads everything, a day.
 	Silence time.Duration
+
+	patience time.Duration // how many times as long it may be with version 1; 0: thirty times
 }
 
 // A Client is a repository at the other end of a pipe. Its methods do as those of repository.Repository, save that Put
@@ -94,6 +96,9 @@ func NewClient(
 	}
 	if o.Silence <= 0 {
 		o.Silence = 2 * time.Minute
+	}
+	if o.patience <= 0 {
+		o.patience = 30
 	}
 	c := &Client{
 		o: o, path: path, closer: closer, version: 1, nextID: 1, heard: time.Now(),
@@ -281,10 +286,10 @@ func (c *Client) silenceLocked() time.Duration {
 	}
 	for _, s := range c.sent {
 		if s.method == methodCheck {
-			return 720 * c.o.Silence
+			return 24 * c.o.patience * c.o.Silence
 		}
 	}
-	return 30 * c.o.Silence
+	return c.o.patience * c.o.Silence
 }
 
 // abort ends a server that speaks no sense, or not any more, and so would not end by itself.

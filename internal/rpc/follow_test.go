@@ -112,7 +112,7 @@ func testSilence(t *testing.T, version byte, opened []byte) {
 		far.Write(append(beginResponse(nil, 2), opened...))
 		io.Copy(io.Discard, far) // and says nothing any more
 	}()
-	c, err := NewClient(t.Context(), near, near, near, "/repo", ClientOptions{Silence: 2 * time.Second})
+	c, err := NewClient(t.Context(), near, near, near, "/repo", ClientOptions{Silence: 2 * time.Second, patience: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
