@@ -127,7 +127,7 @@ func TestEverySignalThatEndsABackupLeavesACheckpoint(t *testing.T) {
 		}()
 		go func() {
 			before := dataSize(repo)
-			for dataSize(repo) < before+32<<20 && cmd.Process.Signal(syscall.Signal(0)) == nil {
+			for dataSize(repo) < before+6<<20 && cmd.Process.Signal(syscall.Signal(0)) == nil {
 				time.Sleep(time.Millisecond)
 			}
 			close(stored)
