@@ -118,10 +118,13 @@ func TestEverySignalThatEndsABackupLeavesACheckpoint(t *testing.T) {
 		}
 		stored := make(chan struct{})
 		go func() { // and never says that it is over
-			for data := make([]byte, 1<<20); ; {
+			for data, n := make([]byte, 1<<20), 0; ; n++ {
 				rand.Read(data)
 				if _, err := in.Write(data); err != nil {
 					return
+				}
+				if n > 1<<10 { // the signals have no effect
+					cmd.Process.Kill()
 				}
 			}
 		}()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -23,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(heedingSignals{m}, map[string]func(){
 		"slow-rsh": slowRSH,
 		"garret": func() {
 			if os.Getenv(throughServer) != "" {
@@ -39,6 +40,18 @@ func TestMain(m *testing.M) {
 		},
 		"faulty-connection": faultyConnection,
 	})
+}
+
+// heedingSignals has the processes that tests start heed the signals that whoever started the tests had ignored, as nohup does.
+type heedingSignals struct{ testscript.TestingM }
+
+func (m heedingSignals) Run() int {
+	for _, s := range []os.Signal{os.Interrupt, unix.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s) // what is notified is not ignored, and a process begins with the default
+		}
+	}
+	return m.TestingM.Run()
 }
 
 // golden is the folder with the repositories that Attic wrote.
