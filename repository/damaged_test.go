@@ -63,7 +63,7 @@ func readDamaged(t testing.TB, m *storage.Mem, what string) (model, error) {
 // nothing can be known of it, as it was before.
 func (h *rotting) readBefore(i int, m *storage.Mem, known bool, what string) (after func(repaired model)) {
 	h.Helper()
-	if i%4 != 0 {
+	if i%12 != 0 {
 		return func(model) {}
 	}
 	seen, damage := readDamaged(h.T, m, what)
